@@ -1,0 +1,177 @@
+"""`python -m data_pipelines VERB`: pack, info, check, synthesize."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None, *, program: str = "data_pipelines") -> int:
+    """Runs one verb.
+
+    Args:
+        argv: the words after the program's name; None takes them from the command line.
+        program: the name that `--help` shows.
+
+    Returns:
+        The exit status: 0 well, 1 faults were found by `check`, 2 an error, said in one line.
+    """
+    arguments = _parser(program).parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except (ValueError, OSError, ImportError) as error:
+        if arguments.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def pack(arguments: argparse.Namespace) -> int:
+    """Packs a folder of videos into shards."""
+    from data_pipelines.shards import pack_videos
+
+    result = pack_videos(
+        arguments.folder,
+        arguments.out,
+        samples_per_shard=arguments.samples_per_shard,
+        max_shard_bytes=arguments.max_shard_megabytes << 20,
+        decoder=arguments.decoder,
+        verify_frames="all" if arguments.full else "ends",
+        overwrite=arguments.overwrite,
+    )
+    total = result.num_samples + len(result.skipped)
+    for number, video in enumerate(result.skipped, start=1):
+        print(f"skipped {number} of {total}: {video.path}: {video.reason}")
+    hours = result.index.duration_seconds / 3600
+    print(
+        f"packed {result.num_samples} of {total} videos ({hours:.2f} hours) into "
+        f"{result.folder}, shards: {len(result.index.shards)}"
+    )
+    return 0
+
+
+def info(arguments: argparse.Namespace) -> int:
+    """Prints what is in shards."""
+    from data_pipelines.shards import ShardIndex
+
+    index = ShardIndex.load(arguments.shards)
+    known = [sample.metadata for sample in index.samples if sample.metadata is not None]
+    print(f"shards     {len(index.shards)}")
+    print(f"samples    {index.num_samples}, skipped when packed {len(index.skipped)}")
+    print(f"bytes      {sum(shard.num_bytes for shard in index.shards)}")
+    print(f"hours      {index.duration_seconds / 3600:.3f}")
+    if known:
+        print(f"frames     {_range([m.num_frames for m in known])}")
+        print(f"rate       {_range([round(m.frames_per_second, 3) for m in known])} per second")
+        print(f"height     {_range([m.height for m in known])}")
+        print(f"width      {_range([m.width for m in known])}")
+    labels = {sample.label for sample in index.samples if sample.label}
+    if labels:
+        print(f"labels     {len(labels)}: {', '.join(sorted(labels)[:8])}")
+    if index.specification is not None:
+        specification = index.specification
+        print(f"states     {_columns(specification.state_names, specification.state_units)}")
+        print(f"actions    {_columns(specification.action_names, specification.action_units)}")
+    return 0
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Checks hashes, headers and frames of shards."""
+    from data_pipelines.shard_check import check_shards
+
+    report = check_shards(arguments.shards, decoder=arguments.decoder, full=arguments.full)
+    for problem in report.problems:
+        print(f"{problem.where}: {problem.reason}")
+    verdict = f"{len(report.problems)} problems" if report.problems else "no problem"
+    print(f"checked {report.num_samples} samples in {report.num_shards} shards: {verdict}")
+    return 1 if report.problems else 0
+
+
+def synthesize(arguments: argparse.Namespace) -> int:
+    """Writes moving shapes: a folder of videos, or shards of trajectories."""
+    from data_pipelines.shards import pack_trajectories
+    from data_pipelines.synthetic import (
+        MOVING_SHAPE_SPECIFICATION,
+        moving_shape_episodes,
+        write_moving_shapes,
+    )
+
+    if arguments.trajectories is None:
+        paths = write_moving_shapes(
+            arguments.out,
+            num_videos=arguments.videos,
+            num_frames=arguments.frames,
+            size=arguments.size,
+            seed=arguments.seed,
+        )
+        print(f"wrote {len(paths)} videos below {arguments.out}; pack them next")
+        return 0
+    episodes = moving_shape_episodes(
+        num_episodes=arguments.trajectories,
+        num_frames=arguments.frames,
+        size=arguments.size,
+        seed=arguments.seed,
+    )
+    result = pack_trajectories(
+        episodes,
+        arguments.out,
+        specification=MOVING_SHAPE_SPECIFICATION,
+        overwrite=arguments.overwrite,
+    )
+    print(f"packed {result.num_samples} trajectories in {result.folder}")
+    return 0
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=program, description="Videos and their shards.")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    decoding = argparse.ArgumentParser(add_help=False)
+    decoding.add_argument("--decoder", choices=["decord", "pyav"], default="decord")
+    decoding.add_argument("--full", action="store_true", help="decode all frames, not only some")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    verb = verbs.add_parser("pack", parents=[shared, decoding], help="videos to tar shards")
+    verb.add_argument("folder", help="searched with its sub-folders; a sub-folder is a label")
+    verb.add_argument("out", help="where the shards go")
+    verb.add_argument("--samples-per-shard", type=int, default=256)
+    verb.add_argument("--max-shard-megabytes", type=int, default=1024)
+    verb.add_argument("--overwrite", action="store_true", help="replace the shards in OUT")
+    verb.set_defaults(run=pack)
+
+    verb = verbs.add_parser("info", parents=[shared], help="what is in shards")
+    verb.add_argument("shards", nargs="+", help="shard folders or tars")
+    verb.set_defaults(run=info)
+
+    verb = verbs.add_parser("check", parents=[shared, decoding], help="find damaged shards")
+    verb.add_argument("shards", nargs="+", help="shard folders or tars")
+    verb.set_defaults(run=check)
+
+    _add_synthesize(verbs.add_parser("synthesize", parents=[shared], help="small made-up data"))
+    return parser
+
+
+def _add_synthesize(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("out", help="folder to write to")
+    kind = verb.add_mutually_exclusive_group()
+    kind.add_argument("--videos", type=int, default=32, help="a folder of so many videos")
+    kind.add_argument("--trajectories", type=int, help="shards of so many trajectories")
+    verb.add_argument("--frames", type=int, default=32, help="of each video or trajectory")
+    verb.add_argument("--size", type=int, default=64, help="height and width, even")
+    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--overwrite", action="store_true", help="replace the shards in OUT")
+    verb.set_defaults(run=synthesize)
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _columns(names: Sequence[str], units: Sequence[str]) -> str:
+    return ", ".join(f"{name} [{unit}]" for name, unit in zip(names, units, strict=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Samples that could not be used: counted, named, and not too many."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from data_pipelines.batch import SkippedSample
+
+logger = logging.getLogger(__name__)
+
+
+class TooManySkippedError(ValueError):
+    """More samples were skipped than the run allows."""
+
+
+class NoUsableSampleError(ValueError):
+    """Not one sample of the set can be used."""
+
+
+class SkipCounter:
+    """Counts skipped samples in the main process, and stops a run that skips too many.
+
+    Args:
+        max_skipped_fraction: the greatest allowed skipped / seen.
+        grace_samples: so many samples are seen before the fraction is looked at.
+
+    Attributes:
+        num_seen: samples asked for, used or skipped.
+        num_skipped: samples skipped.
+        reasons: reason -> how often.
+        keys: key -> how often.
+    """
+
+    def __init__(self, max_skipped_fraction: float = 0.1, *, grace_samples: int = 100) -> None:
+        if not 0 <= max_skipped_fraction <= 1:
+            raise ValueError(f"max_skipped_fraction must be in [0, 1], got {max_skipped_fraction}")
+        self.max_skipped_fraction = max_skipped_fraction
+        self.grace_samples = grace_samples
+        self.num_seen = 0
+        self.num_skipped = 0
+        self.reasons: Counter[str] = Counter()
+        self.keys: Counter[str] = Counter()
+
+    def count(self, num_used: int, skipped: Sequence[SkippedSample]) -> None:
+        """Takes one batch: how many samples it holds, and which were skipped to fill it.
+
+        Raises:
+            TooManySkippedError: if the fraction is exceeded.
+        """
+        self.num_seen += num_used + len(skipped)
+        self.num_skipped += len(skipped)
+        for key, reason in skipped:
+            if key not in self.keys:
+                logger.warning("skipped sample '%s': %s", key, reason)
+            self.keys[key] += 1
+            self.reasons[reason] += 1
+        if self.num_seen >= self.grace_samples and self.fraction > self.max_skipped_fraction:
+            raise TooManySkippedError(self._complaint())
+
+    @property
+    def fraction(self) -> float:
+        """Returns skipped / seen, 0 before the first sample."""
+        return self.num_skipped / self.num_seen if self.num_seen else 0.0
+
+    def _complaint(self) -> str:
+        (reason, times), key = self.reasons.most_common(1)[0], next(iter(self.keys))
+        return (
+            f"{self.num_skipped} of {self.num_seen} samples skipped ({len(self.keys)} different "
+            f"ones), more than max_skipped_fraction={self.max_skipped_fraction:g}; first: key "
+            f"'{key}'; most frequent reason ({times} times): {reason}"
+        )
+
+
+def nothing_usable(num_tried: int, num_samples: int, first: SkippedSample) -> str:
+    """Says that every sample that was tried failed, and how the first one did."""
+    return (
+        f"no usable video: {num_tried} of {num_samples} samples skipped; "
+        f"first: key '{first.key}': {first.reason}"
+    )

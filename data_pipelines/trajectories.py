@@ -1,0 +1,226 @@
+"""Trajectories: frames, states and actions of one episode, and what their numbers mean."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class TrajectorySpecification:
+    """What the columns of states and actions mean; the same for a whole set of shards.
+
+    Attributes:
+        state_names: one per state column, such as "agent_x".
+        state_units: one per state column, such as "metres"; "1" for a pure number.
+        action_names: one per action column.
+        action_units: one per action column.
+        action_low: least allowed value of each action column.
+        action_high: greatest allowed value of each action column.
+        frames_per_second: rate of frames, states and actions.
+    """
+
+    state_names: tuple[str, ...]
+    state_units: tuple[str, ...]
+    action_names: tuple[str, ...]
+    action_units: tuple[str, ...]
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    frames_per_second: float
+
+    def __post_init__(self) -> None:
+        if len(self.state_units) != len(self.state_names):
+            raise ValueError(
+                f"{len(self.state_units)} state_units for {len(self.state_names)} state_names"
+            )
+        for name in ("action_units", "action_low", "action_high"):
+            if len(getattr(self, name)) != len(self.action_names):
+                raise ValueError(
+                    f"{len(getattr(self, name))} {name} for {len(self.action_names)} action_names"
+                )
+        bounds = np.array([self.action_low, self.action_high], dtype=np.float64)
+        if not np.isfinite(bounds).all() or (bounds[0] >= bounds[1]).any():
+            raise ValueError(
+                "action_low must be below action_high, both finite, "
+                f"got {self.action_low} and {self.action_high}"
+            )
+        if not 0 < self.frames_per_second <= 1000:
+            raise ValueError(
+                f"frames_per_second must be in (0, 1000], got {self.frames_per_second}"
+            )
+
+    @property
+    def state_dim(self) -> int:
+        """Returns the number of state columns."""
+        return len(self.state_names)
+
+    @property
+    def action_dim(self) -> int:
+        """Returns the number of action columns."""
+        return len(self.action_names)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values for a JSON file; `from_json` is the inverse."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> TrajectorySpecification:
+        """Builds the specification that `to_json` wrote.
+
+        Raises:
+            ValueError: if a key is missing, unknown or of a wrong kind.
+        """
+        try:
+            arguments: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in values.items()
+            }
+            return cls(**arguments)
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"not a trajectory specification: {error}") from None
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One recorded trajectory of T frames.
+
+    Attributes:
+        frames: (T, height, width, 3), uint8, RGB.
+        states: (T, state_dim), float32: states[t] is the state seen in frames[t].
+        actions: (T - 1, action_dim), float32: actions[t] leads from frame t to frame t + 1.
+        key: unique in its set.
+        frames_per_second: rate of the frames.
+        group: what must stay together when a set is split, such as the robot or the seed.
+    """
+
+    frames: np.ndarray
+    states: np.ndarray
+    actions: np.ndarray
+    key: str
+    frames_per_second: float
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class ColumnStatistics:
+    """Mean and standard deviation of every column, over all episodes of a set.
+
+    Attributes:
+        state_mean: (state_dim,), in the states' units.
+        state_std: (state_dim,).
+        action_mean: (action_dim,), in the actions' units.
+        action_std: (action_dim,).
+    """
+
+    state_mean: tuple[float, ...]
+    state_std: tuple[float, ...]
+    action_mean: tuple[float, ...]
+    action_std: tuple[float, ...]
+
+    def to_json(self) -> dict[str, list[float]]:
+        """Returns plain values for a JSON file."""
+        return {key: list(value) for key, value in asdict(self).items()}
+
+
+class RunningMoments:
+    """Mean and standard deviation of rows that pass by once (Chan's update, in float64)."""
+
+    def __init__(self, dim: int) -> None:
+        self.count = 0
+        self.mean = np.zeros(dim)
+        self._squares = np.zeros(dim)
+
+    def add(self, rows: np.ndarray) -> None:
+        """Takes more rows: (rows, dim)."""
+        if len(rows) == 0:
+            return
+        rows = rows.astype(np.float64)
+        total = self.count + len(rows)
+        difference = rows.mean(0) - self.mean
+        self._squares += ((rows - rows.mean(0)) ** 2).sum(0)
+        self._squares += difference**2 * self.count * len(rows) / total
+        self.mean = self.mean + difference * len(rows) / total
+        self.count = total
+
+    @property
+    def std(self) -> np.ndarray:
+        """Returns the standard deviation of the rows as a population: (dim,)."""
+        return np.sqrt(self._squares / max(self.count, 1))
+
+
+class StatisticsOfEpisodes:
+    """Gathers `ColumnStatistics` while episodes pass by."""
+
+    def __init__(self, specification: TrajectorySpecification) -> None:
+        self._states = RunningMoments(specification.state_dim)
+        self._actions = RunningMoments(specification.action_dim)
+
+    def add(self, states: np.ndarray, actions: np.ndarray) -> None:
+        """Takes one episode's states (T, state_dim) and actions (T - 1, action_dim)."""
+        self._states.add(states)
+        self._actions.add(actions)
+
+    def result(self) -> ColumnStatistics:
+        """Returns the statistics of all episodes so far."""
+        return ColumnStatistics(
+            state_mean=tuple(self._states.mean.tolist()),
+            state_std=tuple(self._states.std.tolist()),
+            action_mean=tuple(self._actions.mean.tolist()),
+            action_std=tuple(self._actions.std.tolist()),
+        )
+
+
+def refuse_bad_episode(episode: Episode, specification: TrajectorySpecification) -> None:
+    """Raises if an episode does not fit the specification.
+
+    Raises:
+        ValueError: naming the episode, what came and what is expected.
+    """
+    time = len(episode.frames)
+    name = f"episode '{episode.key}'"
+    if episode.frames.ndim != 4 or episode.frames.shape[-1] != 3:
+        raise ValueError(
+            f"{name}: frames must be (time, height, width, 3), got {tuple(episode.frames.shape)}"
+        )
+    if time < 2:
+        raise ValueError(f"{name}: needs at least 2 frames, got {time}")
+    if not np.isclose(episode.frames_per_second, specification.frames_per_second):
+        raise ValueError(
+            f"{name}: {episode.frames_per_second:g} frames per second, the specification says "
+            f"{specification.frames_per_second:g}"
+        )
+    _refuse_bad_columns(name, "states", episode.states, (time, specification.state_dim))
+    _refuse_bad_columns(name, "actions", episode.actions, (time - 1, specification.action_dim))
+    _refuse_actions_out_of_bounds(name, episode.actions, specification)
+
+
+def _refuse_bad_columns(name: str, what: str, values: np.ndarray, shape: tuple[int, int]) -> None:
+    if values.shape != shape:
+        raise ValueError(
+            f"{name}: {what} must be {shape}, got {tuple(values.shape)} "
+            "(T frames, T states, T - 1 actions)"
+        )
+    if values.dtype != np.float32:
+        raise ValueError(f"{name}: {what} must be float32, got {values.dtype}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name}: {what} has values that are not finite")
+
+
+def _refuse_actions_out_of_bounds(
+    name: str, actions: np.ndarray, specification: TrajectorySpecification
+) -> None:
+    low = np.array(specification.action_low, dtype=np.float32)
+    high = np.array(specification.action_high, dtype=np.float32)
+    slack = 1e-4 * (high - low)  # float32 rounding of a clipped action
+    outside = (actions < low - slack) | (actions > high + slack)  # (T - 1, action_dim)
+    if outside.any():
+        step, column = np.argwhere(outside)[0]
+        raise ValueError(
+            f"{name}: actions[{step}] has {specification.action_names[column]}="
+            f"{actions[step, column]:g}, allowed is [{low[column]:g}, {high[column]:g}]"
+        )

@@ -1,0 +1,1 @@
+"""Actions: environments, planners and model-predictive control in latent space."""

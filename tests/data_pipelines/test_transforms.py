@@ -1,0 +1,90 @@
+import pytest
+import torch
+
+from data_pipelines.transforms import (
+    RandomResizedClipCrop,
+    ResizeShortSideAndCenterCrop,
+    ResizeWholeFrame,
+    random_crop_box,
+)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def coordinates(time, height, width):
+    """Every frame alike: red tells the row, green the column."""
+    rows = torch.arange(height, dtype=torch.uint8)[:, None].expand(height, width)
+    columns = torch.arange(width, dtype=torch.uint8)[None].expand(height, width)
+    frame = torch.stack([rows, columns, torch.zeros_like(rows)], dim=-1)
+    return frame.expand(time, height, width, 3).contiguous()
+
+
+def test_all_frames_of_a_clip_get_the_same_crop_and_mirror():
+    transform = RandomResizedClipCrop(16)
+    for seed in range(10):
+        clip = transform(coordinates(5, 60, 80), generator(seed))
+        assert clip.shape == (3, 5, 16, 16) and clip.dtype == torch.uint8
+        assert (clip == clip[:, :1]).all()
+
+
+def test_different_seeds_give_different_crops_and_equal_seeds_equal_ones():
+    transform, frames = RandomResizedClipCrop(16), coordinates(2, 60, 80)
+    assert torch.equal(transform(frames, generator(1)), transform(frames, generator(1)))
+    assert not torch.equal(transform(frames, generator(1)), transform(frames, generator(2)))
+
+
+def test_half_of_the_clips_are_mirrored():
+    transform, frames = RandomResizedClipCrop(16, scale=(1.0, 1.0)), coordinates(1, 64, 64)
+    shared = generator()
+    clips = [transform(frames, shared) for _ in range(200)]
+    mirrored = sum(bool(clip[1, 0, 0, 0] > clip[1, 0, 0, -1]) for clip in clips)
+    assert 70 < mirrored < 130
+
+
+def test_without_flip_nothing_is_mirrored():
+    transform = RandomResizedClipCrop(16, horizontal_flip=False)
+    for seed in range(20):
+        clip = transform(coordinates(1, 64, 64), generator(seed))
+        assert clip[1, 0, 0, 0] < clip[1, 0, 0, -1]
+
+
+def test_boxes_lie_in_the_frame_with_the_asked_area_and_shape():
+    shared = generator()
+    for _ in range(300):
+        top, left, height, width = random_crop_box(
+            120, 200, scale=(0.3, 0.6), aspect_ratio=(0.75, 1.35), generator=shared
+        )
+        assert top >= 0 and left >= 0 and top + height <= 120 and left + width <= 200
+        assert 0.29 < height * width / (120 * 200) < 0.61
+        assert 0.73 < width / height < 1.37
+
+
+def test_a_frame_no_box_fits_gets_the_central_one():
+    box = random_crop_box(
+        10, 200, scale=(0.9, 1.0), aspect_ratio=(0.75, 1.35), generator=generator()
+    )
+    assert (box.top, box.height) == (0, 10)
+    assert box.width == round(10 * 1.35) and box.left == (200 - box.width) // 2
+
+
+def test_evaluation_takes_the_central_square():
+    clip = ResizeShortSideAndCenterCrop(40)(coordinates(2, 40, 80), generator())
+    assert torch.equal(clip[1, 0, 0], torch.arange(20, 60, dtype=torch.uint8))
+    assert torch.equal(clip[0, 1, :, 0], torch.arange(40, dtype=torch.uint8))
+
+
+def test_the_whole_frame_is_kept_when_resizing():
+    clip = ResizeWholeFrame(32)(coordinates(2, 64, 64), generator())
+    assert clip.shape == (3, 2, 32, 32)
+    assert clip[0, 0, 0, 0] <= 1 and clip[0, 0, -1, 0] >= 62
+    same = ResizeWholeFrame(64)(coordinates(2, 64, 64), generator())
+    assert torch.equal(same.permute(1, 2, 3, 0), coordinates(2, 64, 64))
+
+
+def test_settings_that_make_no_box_are_refused():
+    with pytest.raises(ValueError, match="scale must satisfy"):
+        RandomResizedClipCrop(16, scale=(0.5, 0.3))
+    with pytest.raises(ValueError, match="aspect_ratio must satisfy"):
+        RandomResizedClipCrop(16, aspect_ratio=(0.0, 1.0))

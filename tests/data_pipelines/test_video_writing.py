@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+
+from data_pipelines.decoders import decoder_class
+from data_pipelines.video_writing import encode_mp4, write_mp4
+
+
+def test_a_written_video_reads_back_near_the_frames(tmp_path):
+    ramp = np.arange(64, dtype=np.uint8) * 3
+    frames = np.stack([np.roll(np.tile(ramp[:, None, None], (1, 64, 3)), t, 0) for t in range(8)])
+    path = write_mp4(tmp_path / "deep" / "ramp.mp4", frames, frames_per_second=5, crf=5)
+    with decoder_class("decord")(path.read_bytes(), "ramp") as video:
+        read = video.frames_at(range(8)).pixels
+    assert np.abs(read.astype(int) - frames).mean() < 2
+    assert [p.name for p in path.parent.iterdir()] == ["ramp.mp4"]
+
+
+def test_a_better_quality_takes_more_bytes():
+    frames = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    sizes = [len(encode_mp4(frames, frames_per_second=10, crf=crf)) for crf in (40, 20, 5)]
+    assert sizes == sorted(sizes) and sizes[0] < sizes[-1] / 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "rate", "message"),
+    [
+        ((4, 31, 32, 3), np.uint8, 10, "even sizes, got height=31, width=32"),
+        ((4, 3, 32, 32), np.uint8, 10, r"\(time, height, width, 3\) uint8, got \(4, 3, 32, 32\)"),
+        ((4, 32, 32, 3), np.float32, 10, "got .* float32"),
+        ((0, 32, 32, 3), np.uint8, 10, "at least one frame"),
+        ((4, 32, 32, 3), np.uint8, 0, "frames_per_second must be"),
+        ((4, 32, 32, 3), np.uint8, float("nan"), "frames_per_second must be"),
+    ],
+)
+def test_frames_that_do_not_fit_are_refused(tmp_path, shape, dtype, rate, message):
+    with pytest.raises(ValueError, match=message):
+        write_mp4(tmp_path / "x.mp4", np.zeros(shape, dtype), frames_per_second=rate)
+    assert list(tmp_path.iterdir()) == []
