@@ -1,0 +1,1 @@
+"""Checkpoints in and out: foreign names stop at this door."""

@@ -1,0 +1,98 @@
+"""jsonargparse's messages, said in one line, with the name that was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import re
+from collections.abc import Collection
+
+_CLASS_PATH = re.compile(r"Problem with given class_path '([^']+)'")
+_OPTION = re.compile(r"[Oo]ption '([^']+)' is not accepted")
+_GROUP_OPTION = re.compile(r"(?:Subcommand|Group) '[^']+' does not accept option '([^']+)'")
+_UNRECOGNIZED = re.compile(r"unrecognized arguments: (--\S+)")
+_NO_ATTRIBUTE = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
+_NO_MODULE = re.compile(r"No module named '([^']+)'")
+_KEY = re.compile(r'Parser key "([^"]+)"')
+_BOILERPLATE = (
+    "Does not validate against any of the Union subtypes",
+    "Subtypes:",
+    "Errors:",
+    "- Expected a <class 'NoneType'>",
+    "Given value type:",
+)
+
+
+class ConfigError(ValueError):
+    """A config or an override that says something we do not understand."""
+
+
+def explain(message: str, option_names: Collection[str]) -> str:
+    """One line for a message of the parser.
+
+    Args:
+        message: as jsonargparse wrote it, often on ten lines.
+        option_names: every option of the parser, without leading dashes: "trainer.max_steps".
+
+    Returns:
+        What is wrong, where, and the name that was probably meant.
+    """
+    key = _last(_KEY, message)
+    where = f"{key}: " if key else ""
+    class_path = _last(_CLASS_PATH, message)
+    if (option := _last(_OPTION, message)) and class_path:
+        return (
+            f"{where}{class_path} has no option {option!r}{_suggest_argument(class_path, option)}"
+        )
+    if option := _last(_GROUP_OPTION, message):
+        return f"there is no option {option!r}{_suggest(option, option_names)}"
+    if option := _last(_UNRECOGNIZED, message):
+        name = option.lstrip("-").partition("=")[0]
+        return f"there is no option {option!r}{_suggest(name, option_names, prefix='--')}"
+    if found := _NO_ATTRIBUTE.search(message):
+        names = vars(importlib.import_module(found[1]))
+        return f"{where}{found[1]} has no class {found[2]!r}{_suggest(found[2], names)}"
+    if found := _NO_MODULE.search(message):
+        return f"{where}no module {found[1]!r}; is the class_path spelt right?"
+    if "arguments are required" in message:
+        return f"{message}; a config brings them: --config pretrain/tiny.yaml"
+    lines = [line.strip(" -") for line in message.splitlines() if _says_something(line)]
+    return _KEY.sub(r"\1", re.sub(r"a <class '([^']+)'>", r"\1", " ".join(lines)))
+
+
+def accepted_arguments(class_path: str) -> list[str]:
+    """The names that a class takes in its config."""
+    module, _, name = class_path.rpartition(".")
+    try:
+        signature = inspect.signature(getattr(importlib.import_module(module), name))
+    except (ImportError, AttributeError, ValueError, TypeError):
+        return []
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    names = [name for name, part in signature.parameters.items() if part.kind not in variadic]
+    return [name for name in names if not name.startswith("_")]
+
+
+def _suggest_argument(class_path: str, option: str) -> str:
+    names = accepted_arguments(class_path)
+    return _suggest(option, names) or f"; it takes {', '.join(names) or 'none'}"
+
+
+def _suggest(name: str, names: Collection[str], *, prefix: str = "") -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    if not close:  # a section misspelt: modle.class_path
+        section, dot, rest = name.partition(".")
+        sections = {known.partition(".")[0] for known in names}
+        near = difflib.get_close_matches(section, sections, n=1)
+        close = [f"{near[0]}{dot}{rest}"] if dot and near and near[0] != section else []
+    return f"; did you mean '{prefix}{close[0]}'?" if close else ""
+
+
+def _last(pattern: re.Pattern[str], message: str) -> str | None:
+    """The innermost of nested problems is the one to mend, and it is written last."""
+    found = pattern.findall(message)
+    return found[-1] if found else None
+
+
+def _says_something(line: str) -> bool:
+    return bool(line.strip()) and not any(text in line for text in _BOILERPLATE)

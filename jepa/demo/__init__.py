@@ -1,0 +1,1 @@
+"""`jepa demo`: from nothing to goals reached, on a CPU, in a few minutes."""

@@ -1,0 +1,1051 @@
+"""The report of `jepa demo`: one HTML file that needs nothing but itself.
+
+The sections follow the questions of a reader: did it work, what was learned, what does the
+learned distance know, can the world model imagine, where does the planner's cost lead, what do
+episodes look like, what are all the numbers, how long did it take, how is it done again. What a
+run did not record is said to be missing; a check that failed is said first.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jepa.demo import figures
+from jepa.demo.figures import DARK, LIGHT, POLICY_NOTES, Theme, policy_name, policy_order
+
+Curve = tuple[np.ndarray, np.ndarray]
+
+
+# ------------------------------------------------------------------ what the report is made of
+
+
+@dataclass(frozen=True)
+class FeatureMaps:
+    """Patch features of a few frames by two encoders.
+
+    Attributes:
+        frames: (time, height, width, 3) uint8.
+        trained: (time, patch rows, patch columns, dim).
+        untrained: the same by the encoder before training.
+    """
+
+    frames: np.ndarray
+    trained: np.ndarray
+    untrained: np.ndarray
+
+
+@dataclass(frozen=True)
+class DistanceGeometry:
+    """Three distances between the same pairs of positions.
+
+    Attributes:
+        path_length: (pairs,), the way on foot in pixels, through the door where it must.
+        token_distance: (pairs,), mean absolute difference of the encoder's tokens.
+        latent_distance: (pairs,), between slow features: the distance that the planner uses.
+    """
+
+    path_length: np.ndarray
+    token_distance: np.ndarray
+    latent_distance: np.ndarray
+
+
+@dataclass(frozen=True)
+class DistanceMap:
+    """Distances from every free position to one goal.
+
+    Attributes:
+        values: (n, n), latent distance, NaN where not free; first axis is y, second x.
+        token_values: (n, n), the same with the raw token distance.
+        extent: left, right, top, bottom of the map in pixels of the frame.
+        goal: (2,), x and y in pixels. Take the goal of an episode that goes through the door,
+            and the picture of the README can draw its way over this map.
+        background: (height, width, 3) uint8, the room.
+    """
+
+    values: np.ndarray
+    token_values: np.ndarray
+    extent: tuple[float, float, float, float]
+    goal: np.ndarray
+    background: np.ndarray
+
+
+@dataclass(frozen=True)
+class EnergyLandscape:
+    """The planner's cost over one action, dx by dy.
+
+    Attributes:
+        costs: (n, n), the cost of each action; row is dy, column is dx.
+        dx: (n,), ascending, pixels per step.
+        dy: (n,), ascending, pixels per step, down is positive.
+        planned_action: (2,), what the planner chose here.
+        oracle_action: (2,), what the shortest way would do here.
+        start_frame: (height, width, 3) uint8.
+        goal_frame: (height, width, 3) uint8.
+    """
+
+    costs: np.ndarray
+    dx: np.ndarray
+    dy: np.ndarray
+    planned_action: np.ndarray
+    oracle_action: np.ndarray
+    start_frame: np.ndarray
+    goal_frame: np.ndarray
+
+
+@dataclass(frozen=True)
+class ImaginedDistance:
+    """The distance to the goal in one episode, as imagined and as it was.
+
+    Attributes:
+        imagined: for each plan (horizon,), the latent cost after each imagined action.
+        real: (steps + 1,), the latent cost before the first step and after each.
+        plan_starts: the environment step at which each plan was made.
+    """
+
+    imagined: Sequence[np.ndarray]
+    real: np.ndarray
+    plan_starts: Sequence[int]
+
+
+@dataclass(frozen=True)
+class EpisodePicture:
+    """One episode to look at.
+
+    Attributes:
+        frames: (steps + 1, height, width, 3) uint8.
+        goal: (height, width, 3) uint8.
+        is_success: whether it ended at the goal.
+        caption: what is to be seen.
+        rule: why this episode is shown, such as "worst failure".
+    """
+
+    frames: np.ndarray
+    goal: np.ndarray
+    is_success: bool
+    caption: str
+    rule: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One rollout: what came, and the frames nearest to what was imagined.
+
+    Attributes:
+        real: (k, height, width, 3) uint8.
+        imagined: (k, height, width, 3) uint8.
+    """
+
+    real: np.ndarray
+    imagined: np.ndarray
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """All that the report shows; what is None is said to be missing.
+
+    Attributes:
+        summary: the content of summary.json.
+        pretraining_metrics: metrics.csv of the encoder's training.
+        world_model_metrics: metrics.csv of the world model's training.
+        feature_maps: what the encoders see.
+        geometry: distances against the length of the way.
+        landscape: the cost over one action.
+        imagined: imagined and real distance to the goal.
+        distance_map: distances to one goal over the room.
+        episodes: the episodes to look at, in order.
+        rollout_strip: one imagined rollout in pictures.
+    """
+
+    summary: Mapping[str, Any]
+    pretraining_metrics: Path | None = None
+    world_model_metrics: Path | None = None
+    feature_maps: FeatureMaps | None = None
+    geometry: DistanceGeometry | None = None
+    landscape: EnergyLandscape | None = None
+    imagined: ImaginedDistance | None = None
+    distance_map: DistanceMap | None = None
+    episodes: Sequence[EpisodePicture] = ()
+    rollout_strip: Strip | None = None
+
+
+def write_report(path: Path, inputs: ReportInputs) -> None:
+    """Writes the report as one self-contained HTML file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(report_html(inputs), encoding="utf-8")
+
+
+def report_html(inputs: ReportInputs) -> str:
+    """The whole page."""
+    sections = "\n".join(
+        f'<section id="{name}"><h2>{escape(title)}</h2>\n{write(inputs)}</section>'
+        for name, (title, write) in SECTIONS.items()
+    )
+    links = " ".join(
+        f'<a href="#{name}">{escape(title)}</a>' for name, (title, _) in SECTIONS.items()
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>jepa demo: {escape(_title_numbers(inputs.summary))}</title>\n"
+        f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<header>\n<p class='eyebrow'>jepa demo</p>\n<h1>From video to goals reached</h1>\n"
+        f"{_failed_checks(inputs.summary)}"
+        f'<p class="verdict" id="verdict">{verdict(inputs.summary)}</p>\n'
+        f"<nav>{links}</nav>\n</header>\n{sections}\n{_footer(inputs.summary)}\n"
+        "</main>\n</body>\n</html>\n"
+    )
+
+
+# ------------------------------------------------------------------ did it work
+
+AS_DEEDS = {
+    "straight_line": "walking straight to the goal",
+    "sticky_random": "random actions that repeat",
+    "random": "random actions",
+    "do_nothing": "doing nothing",
+}
+
+
+def verdict(summary: Mapping[str, Any]) -> str:
+    """One sentence (HTML) that the success rates support, and no more."""
+    success = summary.get("success", {})
+    planner = success.get("planner")
+    if planner is None:
+        return "This run has no planning result."
+    reached = f"Given only an image of the goal, the planner reached {_counted(planner)}"
+    baselines = {n: e for n, e in success.items() if n not in ("planner", "oracle")}
+    if not baselines:
+        return f"{reached}; no baseline was run."
+    best = max(baselines, key=lambda name: baselines[name]["rate"])
+    named = f"{AS_DEEDS.get(best, policy_name(best))}, reached {_counted(baselines[best])}"
+    if planner["low"] > baselines[best]["high"]:
+        return f"{reached}; the best baseline, {named}, and the intervals do not overlap."
+    if planner["rate"] > baselines[best]["rate"]:
+        return f"{reached}; the best baseline, {named}, so the intervals overlap."
+    return f"{reached}, which is no better than the best baseline: {named}."
+
+
+def _failed_checks(summary: Mapping[str, Any]) -> str:
+    thresholds = summary.get("thresholds", [])
+    failed = [entry for entry in thresholds if not entry["passed"]]
+    if not failed:
+        return ""
+    rows = "".join(
+        f"<li><b>{escape(str(entry['name']))}</b> is {_data(entry['value'])}, {_limit(entry)}</li>"
+        for entry in failed
+    )
+    return (
+        f'<div class="failed" role="alert"><p><strong>{len(failed)} of {len(thresholds)} checks '
+        f"failed.</strong> Read what follows with that in mind.</p><ul>{rows}</ul></div>\n"
+    )
+
+
+def _limit(entry: Mapping[str, Any]) -> str:
+    """The limit, and its side where value and outcome tell it."""
+    value, limit = entry["value"], entry["limit"]
+    if not (_is_number(value) and _is_number(limit)) or value == limit:
+        return f"limit {_data(limit)}"
+    side = "at least" if (value > limit) == bool(entry["passed"]) else "at most"
+    return f"{side} {_data(limit)}"
+
+
+def _success_section(inputs: ReportInputs) -> str:
+    success = inputs.summary.get("success", {})
+    if not success:
+        return _missing("success rates")
+    names = policy_order(success)
+    bars = "".join(_success_bar(name, success[name]) for name in names)
+    ticks = "".join(f"<span>{tick}</span>" for tick in ("0", "25", "50", "75", "100 %"))
+    return (
+        f'<figure><div class="bars rates">{bars}'
+        f'<div class="bar axis"><span></span><span class="ticks">{ticks}</span><span></span></div>'
+        "</div><figcaption>Share of the goals reached, with 95 % Wilson intervals (the thin "
+        "lines). All policies get the same starts and goals. The oracle is an upper bound and the "
+        "straight line knows both positions; the planner sees only images. It would be bad if "
+        "the planner's interval touched that of a random policy, or if it reached goals "
+        "in the same room only.</figcaption></figure>\n"
+        f"{_rooms_table(success, names)}"
+    )
+
+
+def _success_bar(name: str, entry: Mapping[str, Any]) -> str:
+    low, high = 100 * entry["low"], 100 * entry["high"]
+    marker = " ours" if name == "planner" else ""
+    return (
+        f'<div class="bar{marker}" data-policy="{escape(name)}">'
+        f'<span class="name">{escape(policy_name(name))} '
+        f"<small>{escape(POLICY_NOTES.get(name, ''))}</small></span>"
+        f'<span class="track"><span class="fill" style="width:{100 * entry["rate"]:.2f}%"></span>'
+        f'<span class="whisker" style="left:{low:.2f}%;width:{high - low:.2f}%"></span></span>'
+        f'<span class="value"><b>{_percent(entry["rate"])}</b> {_of(entry)}</span></div>'
+    )
+
+
+def _rooms_table(success: Mapping[str, Any], names: Sequence[str]) -> str:
+    columns = ("same_room", "different_rooms")
+    if not any(column in success[name] for name in names for column in columns):
+        return ""
+    rows = [
+        [escape(policy_name(name)), *(_share(success[name].get(column)) for column in columns)]
+        for name in names
+    ]
+    return _table(["Goals reached", "goal in the same room", "goal behind the door"], rows)
+
+
+# ------------------------------------------------------------------ what was learned
+
+
+def _learned_section(inputs: ReportInputs) -> str:
+    return (
+        "<p>A video encoder was trained to predict the features of hidden parts of a clip from "
+        "the visible ones. It never saw a position, a goal or a reward.</p>\n"
+        f"<h3>Training of the encoder</h3>\n{_pretraining_charts(inputs)}"
+        f"<h3>What the features show</h3>\n{_feature_pictures(inputs.feature_maps)}"
+        f"<h3>Can the position be read off?</h3>\n{_probe_table(inputs.summary)}"
+        f"<h3>Training of the world model</h3>\n{_world_model_charts(inputs)}"
+    )
+
+
+def _pretraining_charts(inputs: ReportInputs) -> str:
+    curves = read_metrics(inputs.pretraining_metrics)
+    dim = inputs.summary.get("collapse", {}).get("dim")
+    limit = ("dimensions", float(dim)) if _is_number(dim) else None
+    charts = [
+        _curve_chart(_distinct(_chosen(curves, "loss/")), "Loss", log=True),
+        _curve_chart(_chosen(curves, "collapse/effective_rank"), "Effective rank", limit=limit),
+        _curve_chart(_chosen(curves, "collapse/feature_std"), "Spread of the features (std)"),
+        _curve_chart(
+            _chosen(curves, "collapse/target_online_distance"), "Target to online encoder"
+        ),
+        _curve_chart(_chosen(curves, "optim/learning_rate"), "Learning rate"),
+        _curve_chart(_chosen(curves, "data/wait_share"), "Share of time waiting for data"),
+    ]
+    return _grid(
+        charts,
+        "The loss alone proves nothing: features that are all alike predict each other perfectly. "
+        "Healthy is a falling loss with an effective rank and a spread well above zero. It would "
+        "be bad if rank or spread fell to the floor while the loss vanished (collapse), or if "
+        "target and online encoder never differed (then there is no target).",
+        missing="pretraining curves",
+    )
+
+
+def _world_model_charts(inputs: ReportInputs) -> str:
+    curves = read_metrics(inputs.world_model_metrics)
+    shown = {**_chosen(curves, "loss/"), **_chosen(curves, "baseline/")}
+    charts = [
+        _curve_chart(_distinct(shown), "Prediction error of the world model", log=True),
+        _curve_chart(_chosen(curves, "optim/learning_rate"), "Learning rate"),
+    ]
+    return _grid(
+        charts,
+        "The encoder is frozen; a second network learns what an action does to its features, one "
+        "step from real features (teacher forcing) and several steps from its own (rollout). The "
+        "dashed line is the error of predicting no change. It would be bad if the curves stayed "
+        "near that line: then actions mean nothing to the model.",
+        missing="world model curves",
+    )
+
+
+def _feature_pictures(maps: FeatureMaps | None) -> str:
+    if maps is None:
+        return _missing("feature maps")
+    chosen = np.linspace(0, len(maps.frames) - 1, min(8, len(maps.frames))).round().astype(int)
+    trained, trained_share = figures.pca_colours(maps.trained)
+    untrained, untrained_share = figures.pca_colours(maps.untrained)
+    rows = [
+        ("Frames", maps.frames),
+        (f"Trained encoder (colours hold {100 * trained_share:.0f} % of the variance)", trained),
+        (f"Untrained encoder (colours hold {100 * untrained_share:.0f} %)", untrained),
+    ]
+    strips = "".join(_strip_row(name, images[chosen]) for name, images in rows)
+    return (
+        f'<figure class="strips">{strips}<figcaption>The features of each patch, coloured by '
+        "their first three principal components; one basis per encoder, so a colour means the "
+        "same in every frame. Look for the disc: after training its patches should have a colour "
+        "of their own that travels with it, and rooms and wall should be apart. It would be bad "
+        "if the trained row were noise, one flat colour, or the same in every frame."
+        "</figcaption></figure>\n"
+    )
+
+
+def _probe_table(summary: Mapping[str, Any]) -> str:
+    probe = summary.get("probe", {})
+    if not probe:
+        return _missing("probes")
+    measures = list(dict.fromkeys(m for entry in probe.values() for m in entry))
+    rows = [
+        [
+            escape(f"{encoder.replace('_', ' ').capitalize()} encoder"),
+            *(_value(entry.get(measure)) for measure in measures),
+        ]
+        for encoder, entry in probe.items()
+    ]
+    head = ["Position of the disc", *map(_measure, measures)]
+    return _table(
+        head,
+        rows,
+        caption="A linear read-out of the disc's position from frozen features, on frames it was "
+        "not fitted on. 1 is perfect, 0 is no better than always saying the middle. It would be "
+        "bad if the trained encoder were not above the untrained one.",
+    )
+
+
+def _measure(name: str) -> str:
+    """How the report calls a measure, as HTML."""
+    named = {"r2": "R²", "r2_all_tokens": "R², all tokens"}
+    return escape(named.get(name, name.replace("_", " ")))
+
+
+# ------------------------------------------------------------------ distance, imagination, energy
+
+
+def _distance_section(inputs: ReportInputs) -> str:
+    return (
+        "<p>A planner needs a distance that falls along the way. Raw features of two positions a "
+        "few pixels apart already differ as much as those of two rooms; so the planner works in "
+        "<em>slow features</em>, the linear combinations of frozen features that change least "
+        "from frame to frame of the random recording. Places that take long to wander between "
+        "should be far apart there. The pictures below test both claims.</p>\n"
+        f"{_heat_figures(inputs.distance_map)}{_scatter_figures(inputs.geometry)}"
+    )
+
+
+def _heat_figures(distance_map: DistanceMap | None) -> str:
+    if distance_map is None:
+        return _missing("distance maps")
+    goal, extent = distance_map.goal, distance_map.extent
+    panels, arriving = [], []
+    for name, values in (
+        ("Slow features (the planner's distance)", distance_map.values),
+        ("Raw tokens", distance_map.token_values),
+    ):
+        paths = figures.descent_paths(values, extent, goal)
+        share = figures.share_that_arrives(paths, goal)
+        arriving.append("an unknown share" if share is None else _percent(share))
+        panels.append(
+            _themed(
+                lambda theme, values=values, name=name: figures.distance_heat(
+                    values, distance_map, theme=theme, name=name
+                ),
+                f"Heat map of the distance to one goal over the two rooms: {name}",
+            )
+        )
+    return _grid(
+        panels,
+        "Distance to one goal (the star) from every place where the disc can stand; pale is "
+        "near, lines join equal distances. Thin dark lines are walks that always go to the "
+        "nearest place (by this distance) within one action's reach; a red cross marks one that "
+        "is stuck. From all places, "
+        f"{arriving[0]} of the walks arrive by slow features, {arriving[1]} by raw tokens. Good "
+        "is a distance that flows around the wall and through the door; it would be bad if it "
+        "crossed the wall as if there were none, or were flat away from the goal.",
+        size="wide",
+    )
+
+
+def _scatter_figures(geometry: DistanceGeometry | None) -> str:
+    if geometry is None:
+        return _missing("pairs of distances")
+    path_length = geometry.path_length
+    panels = [
+        _themed(
+            lambda theme, distance=distance, name=name: figures.distance_scatter(
+                path_length, distance, theme=theme, name=name
+            ),
+            f"Distance by {name} against the length of the way",
+        )
+        for name, distance in (
+            ("Slow features", geometry.latent_distance),
+            ("Raw tokens", geometry.token_distance),
+        )
+    ]
+    return _grid(
+        panels,
+        "Each pair of places: the length of the way between them (through the door where it "
+        "must), and the learned distance. Stronger blue holds more pairs; the line is the median, "
+        "dashed the quartiles. A useful distance rises along the whole axis in a narrow band; a "
+        "line that is flat after a few pixels tells a planner nothing about where to go.",
+        size="wide",
+    )
+
+
+def _imagination_section(inputs: ReportInputs) -> str:
+    return f"{_imagined_figure(inputs.imagined)}{_rollout_figure(inputs.rollout_strip)}"
+
+
+def _imagined_figure(imagined: ImaginedDistance | None) -> str:
+    if imagined is None:
+        return _missing("imagined distances")
+    chart = _themed(
+        lambda theme: figures.imagined_distance(
+            imagined.real, imagined.imagined, imagined.plan_starts, theme=theme
+        ),
+        "Real latent distance to the goal over one episode, with the imagined one of each plan",
+    )
+    return _grid(
+        [chart],
+        "One episode. Each orange branch starts where a plan was made and shows the distance to "
+        "the goal that the plan expects after each of its actions; the thick line is what came. "
+        "Only the first actions of a plan are carried out. Branches that leave along the thick "
+        "line are good; it would be bad if they promised a fall that never comes, again and "
+        "again.",
+        size="full",
+    )
+
+
+def _rollout_figure(strip: Strip | None) -> str:
+    if strip is None:
+        return _missing("rollout in pictures")
+    rows = [("Real frames", strip.real), ("Imagined: nearest recorded frames", strip.imagined)]
+    strips = "".join(_strip_row(name, images) for name, images in rows)
+    return (
+        f'<figure class="strips">{strips}<figcaption>The same actions carried out (above) and '
+        "imagined (below). Nothing is drawn by the model: for each imagined latent the recorded "
+        "frame with the nearest latent is shown. The disc should be at the same place in both "
+        "rows; it would be bad if the lower row stood still or jumped about."
+        "</figcaption></figure>\n"
+    )
+
+
+def _energy_section(inputs: ReportInputs) -> str:
+    landscape = inputs.landscape
+    if landscape is None:
+        return _missing("energy landscape")
+    chart = _themed(
+        lambda theme: figures.energy_contour(landscape, theme=theme),
+        "Contour map of the planner's cost over the action, with minimum, plan and oracle marked",
+    )
+    pair = "".join(
+        f'<figure class="frame">{_image(figures.image_png(frame, scale=3), name, pixelated=True)}'
+        f"<figcaption>{name}</figcaption></figure>"
+        for name, frame in (("Start", landscape.start_frame), ("Goal", landscape.goal_frame))
+    )
+    return (
+        f'<div class="beside"><div class="pair">{pair}</div><figure>{chart}<figcaption>The '
+        "imagined cost of each action dx, dy from the start, for this goal. "
+        f"{_angle_sentence(landscape)}Good is one smooth basin whose lowest point lies towards "
+        "the oracle's action; a flat or bumpy map, or a basin that points into the wall, is what "
+        "a planner fails on.</figcaption></figure></div>\n"
+    )
+
+
+def _angle_sentence(landscape: EnergyLandscape) -> str:
+    angle = figures.angle_between_degrees(landscape.planned_action, landscape.oracle_action)
+    if angle is None:
+        return ""
+    return f"The planned action points {angle:.0f}° away from the oracle's. "
+
+
+# ------------------------------------------------------------------ episodes
+
+
+def _episodes_section(inputs: ReportInputs) -> str:
+    if not inputs.episodes:
+        return _missing("episodes")
+    cards = "".join(_episode_card(episode) for episode in inputs.episodes)
+    return (
+        f'<div class="episodes">{cards}</div><p class="caption">Chosen by rule, not by taste. In '
+        "each: the camera on the left, the goal image on the right, time below. A green border "
+        "at the end is a success, a red one a failure.</p>\n"
+    )
+
+
+def _episode_card(episode: EpisodePicture) -> str:
+    gif = figures.episode_gif(episode.frames, episode.goal, is_success=episode.is_success)
+    outcome = "success" if episode.is_success else "failure"
+    picture = _image(gif, f"{episode.rule}: {outcome}", kind="gif", pixelated=True)
+    return (
+        f"<figure>{picture}<figcaption><b>{escape(episode.rule.capitalize())}</b> "
+        f'<span class="tag {outcome}">{outcome}, {len(episode.frames) - 1} steps</span><br>'
+        f"{escape(episode.caption)}</figcaption></figure>"
+    )
+
+
+# ------------------------------------------------------------------ numbers, time, again
+
+
+def _numbers_section(inputs: ReportInputs) -> str:
+    summary = inputs.summary
+    rows = [row for rows in (_success_rows, _probe_rows, _rank_rows) for row in rows(summary)]
+    rows += _world_model_rows(inputs) + _correlation_rows(inputs.geometry)
+    compared = _table(["Measure", "this run", "baseline", "what the baseline is"], rows)
+    every = "".join(
+        f'<tr data-key="{escape(key)}"><th>{escape(key)}</th><td>{_value(value)}</td></tr>'
+        for key, value in flatten(summary)
+    )
+    return (
+        f"{compared if rows else _missing('results')}{_checks_table(summary)}"
+        f"<details><summary>Every number of summary.json</summary><div class='scroll'>"
+        f'<table id="every-number"><tbody>{every}</tbody></table></div></details>\n'
+    )
+
+
+def _success_rows(summary: Mapping[str, Any]) -> list[list[str]]:
+    success = summary.get("success", {})
+    if "planner" not in success:
+        return []
+    rates = _percent(success["planner"]["rate"])
+    return [
+        ["Goals reached", rates, _percent(success[name]["rate"]), escape(_baseline_name(name))]
+        for name in policy_order(success)
+        if name != "planner"
+    ]
+
+
+def _baseline_name(name: str) -> str:
+    return "Oracle (upper bound)" if name == "oracle" else policy_name(name)
+
+
+def _probe_rows(summary: Mapping[str, Any]) -> list[list[str]]:
+    probe = summary.get("probe", {})
+    trained, untrained = probe.get("trained", {}), probe.get("untrained", {})
+    return [
+        [
+            f"Probe of the position, {_measure(name)}",
+            _value(trained[name]),
+            _value(value),
+            "untrained encoder",
+        ]
+        for name, value in untrained.items()
+        if name in trained
+    ]
+
+
+def _rank_rows(summary: Mapping[str, Any]) -> list[list[str]]:
+    collapse = summary.get("collapse", {})
+    if "effective_rank" not in collapse:
+        return []
+    rank, dim = _value(collapse["effective_rank"]), _value(collapse.get("dim"))
+    return [["Effective rank of the features", rank, "1", f"collapse; {dim} is the most there is"]]
+
+
+def _world_model_rows(inputs: ReportInputs) -> list[list[str]]:
+    """The last logged errors of the world model beside that of predicting no change."""
+    curves = read_metrics(inputs.world_model_metrics)
+    copy = curves.get("baseline/copy")
+    return [
+        [
+            f"World model, last {escape(name)}",
+            _value(float(values[-1])),
+            _value(None if copy is None else float(copy[1][-1])),
+            "predicting no change",
+        ]
+        for name, (_, values) in _chosen(curves, "loss/").items()
+        if name != "loss/total"
+    ]
+
+
+def _correlation_rows(geometry: DistanceGeometry | None) -> list[list[str]]:
+    if geometry is None:
+        return []
+    latent = figures.spearman(geometry.path_length, geometry.latent_distance)
+    token = figures.spearman(geometry.path_length, geometry.token_distance)
+    name = "Distance and length of the way, Spearman"
+    return [[name, _value(latent), _value(token), "raw tokens"]]
+
+
+def _checks_table(summary: Mapping[str, Any]) -> str:
+    thresholds = summary.get("thresholds", [])
+    if not thresholds:
+        return ""
+    rows = [
+        [
+            escape(str(entry["name"])),
+            _value(entry["value"]),
+            _limit(entry),
+            _tag("passed", "success") if entry["passed"] else _tag("failed", "failure"),
+        ]
+        for entry in thresholds
+    ]
+    passed = sum(bool(entry["passed"]) for entry in thresholds)
+    caption = f"{passed} of {len(rows)} checks passed. The command fails when one of them does."
+    return f"<h3>Checks</h3>\n{_table(['Check', 'value', 'limit', ''], rows, caption=caption)}"
+
+
+def _time_section(inputs: ReportInputs) -> str:
+    seconds = inputs.summary.get("seconds", {})
+    stages = {name: value for name, value in seconds.items() if name != "total"}
+    if not stages:
+        return _missing("times")
+    total = seconds.get("total", sum(stages.values()))
+    longest = max(*stages.values(), 1e-9)
+    bars = "".join(
+        f'<div class="bar"><span class="name">{escape(name.replace("_", " "))}</span>'
+        f'<span class="track"><span class="fill" style="width:{100 * value / longest:.2f}%">'
+        f'</span></span><span class="value"><b>{_data(value)} s</b></span></div>'
+        for name, value in stages.items()
+    )
+    return (
+        f'<figure><div class="bars plain">{bars}</div><figcaption>Wall-clock seconds of each '
+        f"stage; {_data(total)} s in total. {_machine_sentence(inputs.summary)}</figcaption>"
+        "</figure>\n"
+    )
+
+
+def _machine_sentence(summary: Mapping[str, Any]) -> str:
+    machine = summary.get("machine", {})
+    parts = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in machine.items())
+    return f"Machine: {escape(parts)}." if parts else ""
+
+
+def _reproduce_section(inputs: ReportInputs) -> str:
+    commands = inputs.summary.get("commands", [])
+    if not commands:
+        return _missing("commands")
+    lines = "\n".join(escape(command) for command in commands)
+    settings = escape(json.dumps(inputs.summary.get("settings", {}), indent=2, default=str))
+    return (
+        "<p>The demo is nothing but these commands; each can be run alone, with other data or "
+        f"settings.</p>\n<pre><code>{lines}</code></pre>\n"
+        f"<details><summary>Settings of this run</summary><pre><code>{settings}</code></pre>"
+        "</details>\n"
+    )
+
+
+def _footer(summary: Mapping[str, Any]) -> str:
+    version = summary.get("version")
+    return f"<footer>Written by jepa {escape(str(version))}.</footer>" if version else ""
+
+
+# ------------------------------------------------------------------ reading
+
+
+def read_metrics(path: Path | None) -> dict[str, Curve]:
+    """Reads a metrics.csv: name to steps and values, both (rows,); blanks are left out.
+
+    A column without a finite number, or a file that is not there, gives nothing.
+    """
+    if path is None or not path.is_file():
+        return {}
+    points: dict[str, list[tuple[float, float]]] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            step = _finite_or_none(row.get("step"))
+            for name, cell in row.items():
+                value = _finite_or_none(cell)
+                if step is not None and value is not None and name not in ("step", "epoch"):
+                    points.setdefault(name, []).append((step, value))
+    columns = {name: np.array(sorted(rows)) for name, rows in points.items()}
+    return {name: (rows[:, 0], rows[:, 1]) for name, rows in columns.items()}
+
+
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401
+    """Yields the leaves of nested mappings and lists as (dotted key, value).
+
+    >>> list(flatten({"a": {"b": 1}, "c": [2, 3]}))
+    [('a.b', 1), ('c.0', 2), ('c.1', 3)]
+    """
+    if isinstance(value, Mapping):
+        items: Iterator[tuple[Any, Any]] = iter(value.items())
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        items = iter(enumerate(value))
+    else:
+        yield prefix, value
+        return
+    for key, inner in items:
+        yield from flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+
+
+def _finite_or_none(cell: str | list[str] | None) -> float | None:
+    try:
+        value = float(cell) if isinstance(cell, str) else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _chosen(curves: Mapping[str, Curve], prefix: str) -> dict[str, Curve]:
+    return {name: curve for name, curve in curves.items() if name.startswith(prefix)}
+
+
+def _distinct(curves: Mapping[str, Curve]) -> dict[str, Curve]:
+    """Leaves out loss/total where another curve has the same values."""
+    total = curves.get("loss/total")
+    others = {name: curve for name, curve in curves.items() if name != "loss/total"}
+    if total is not None and not any(np.array_equal(total, curve) for curve in others.values()):
+        return {"loss/total": total, **others}
+    return others
+
+
+# ------------------------------------------------------------------ pieces of HTML
+
+
+def _curve_chart(
+    curves: Mapping[str, Curve],
+    title: str,
+    *,
+    log: bool = False,
+    limit: tuple[str, float] | None = None,
+) -> str:
+    if not curves:
+        return ""
+    return _themed(
+        lambda theme: figures.training_curves(
+            curves, theme=theme, title=title, log=log, limit=limit
+        ),
+        f"{title} over training steps: {', '.join(curves)}",
+    )
+
+
+def _themed(draw: Callable[[Theme], bytes], description: str) -> str:
+    """A chart in two colour schemes; the reader's browser chooses."""
+    dark = _data_uri(draw(DARK), "png")
+    return (
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
+        f"{_image(draw(LIGHT), description, sharpness=figures.SHARPNESS)}</picture>"
+    )
+
+
+def _image(
+    content: bytes,
+    description: str,
+    *,
+    kind: str = "png",
+    sharpness: int = 1,
+    pixelated: bool = False,
+) -> str:
+    width, height = _size(content, kind)
+    style = ' class="pixelated"' if pixelated else ""
+    return (
+        f'<img src="{_data_uri(content, kind)}" alt="{escape(description)}" '
+        f'width="{width // sharpness}" height="{height // sharpness}"{style}>'
+    )
+
+
+def _size(content: bytes, kind: str) -> tuple[int, int]:
+    """Width and height as the header of the file says."""
+    if kind == "gif":
+        return int.from_bytes(content[6:8], "little"), int.from_bytes(content[8:10], "little")
+    return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
+
+
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _grid(
+    panels: Sequence[str], caption: str, *, size: str = "small", missing: str = "this picture"
+) -> str:
+    shown = [f"<div>{panel}</div>" for panel in panels if panel]
+    if not shown:
+        return _missing(missing)
+    return (
+        f'<figure><div class="grid {size}">{"".join(shown)}</div>'
+        f"<figcaption>{caption}</figcaption></figure>\n"
+    )
+
+
+def _strip_row(name: str, images: np.ndarray) -> str:
+    picture = _image(figures.image_strip(images, height=128), name, pixelated=True)
+    return f'<div class="strip"><span>{escape(name)}</span>{picture}</div>'
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = "") -> str:
+    """A table whose cells, those of the head too, are HTML already."""
+    header = "".join(f"<th>{cell}</th>" for cell in head)
+    body = "".join(
+        f"<tr><th>{row[0]}</th>{''.join(f'<td>{cell}</td>' for cell in row[1:])}</tr>"
+        for row in rows
+    )
+    below = f'<p class="caption">{caption}</p>\n' if caption else ""
+    return (
+        f'<div class="scroll"><table><thead><tr>{header}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>\n{below}"
+    )
+
+
+def _missing(what: str) -> str:
+    return f'<p class="missing">This run recorded no {escape(what)}.</p>\n'
+
+
+def _tag(text: str, outcome: str) -> str:
+    return f'<span class="tag {outcome}">{text}</span>'
+
+
+def _counted(entry: Mapping[str, Any]) -> str:
+    """62 of 64 goals (97 %, 95 % interval 89 to 99 %)."""
+    interval = f"95&nbsp;% interval {_percent(entry['low'])} to {_percent(entry['high'])}"
+    if "episodes" not in entry:
+        return f"<b>{_percent(entry['rate'])}</b> of the goals ({interval})"
+    count = f"{_data(entry['successes'])} of {_data(entry['episodes'])} goals"
+    return f"<b>{count}</b> ({_percent(entry['rate'])}, {interval})"
+
+
+def _of(entry: Mapping[str, Any]) -> str:
+    if "episodes" not in entry:
+        return ""
+    return f"<small>{_data(entry['successes'])} of {_data(entry['episodes'])}</small>"
+
+
+def _share(entry: Any) -> str:  # noqa: ANN401
+    """A success rate, given as a number or as a mapping with its counts."""
+    if isinstance(entry, Mapping):
+        return f"{_percent(entry['rate'])} {_of(entry)}"
+    return _percent(entry) if _is_number(entry) else "none"
+
+
+def _percent(rate: float) -> str:
+    return f'<data value="{json.dumps(rate)}">{100 * rate:.0f}&nbsp;%</data>'
+
+
+def _value(value: Any) -> str:  # noqa: ANN401
+    """A number with a rounded face, anything else as text."""
+    if value is None:
+        return "none"
+    if isinstance(value, float) or _is_number(value):
+        return _data(value)
+    return escape(str(value))
+
+
+def _data(value: Any) -> str:  # noqa: ANN401
+    if not _is_number(value):
+        return "not a number"
+    return f'<data value="{json.dumps(value)}">{rounded(value)}</data>'
+
+
+def rounded(value: float) -> str:
+    """A number to three digits, whole numbers whole.
+
+    >>> [rounded(value) for value in (64, 0.12345, 12.345, 1234.5, 0.6)]
+    ['64', '0.123', '12.3', '1,234', '0.6']
+    """
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 100 else f"{value:.3g}"
+
+
+def _is_number(value: Any) -> bool:  # noqa: ANN401
+    """True for a finite number that is not a truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _title_numbers(summary: Mapping[str, Any]) -> str:
+    planner = summary.get("success", {}).get("planner", {})
+    if "episodes" not in planner:
+        return "report"
+    return f"{planner['successes']} of {planner['episodes']} goals reached"
+
+
+SECTIONS: dict[str, tuple[str, Callable[[ReportInputs], str]]] = {
+    "success": ("Did it work?", _success_section),
+    "learned": ("What was learned", _learned_section),
+    "distance": ("How far is far?", _distance_section),
+    "imagination": ("Imagination", _imagination_section),
+    "energy": ("Energy landscape", _energy_section),
+    "episodes": ("Episodes", _episodes_section),
+    "numbers": ("Every number and its baseline", _numbers_section),
+    "time": ("Where the time went", _time_section),
+    "reproduce": ("Do it again", _reproduce_section),
+}
+
+
+def _colour_variables(theme: Theme) -> str:
+    return "".join(f"--{name}:{colour};" for name, colour in vars(theme).items())
+
+
+STYLE = (
+    f":root{{{_colour_variables(LIGHT)}}}\n"
+    f"@media (prefers-color-scheme: dark){{:root{{{_colour_variables(DARK)}}}}}\n"
+    """
+*{box-sizing:border-box}
+body{margin:0;background:var(--paper);color:var(--ink);
+ font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
+main{max-width:1080px;margin:0 auto;padding:40px 24px 64px}
+h1{font-size:clamp(28px,4.6vw,42px);line-height:1.12;letter-spacing:-.02em;margin:0 0 16px}
+h2{font-size:26px;letter-spacing:-.012em;line-height:1.2;margin:0 0 16px}
+h3{font-size:17px;margin:32px 0 10px}
+p{max-width:74ch;margin:0 0 16px}
+section{margin-top:56px;padding-top:28px;border-top:1px solid var(--grid)}
+.eyebrow{font:600 13px/1 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;color:var(--accent);
+ margin:0 0 14px}
+.verdict{font-size:clamp(17px,2vw,20px);line-height:1.5}
+nav{display:flex;flex-wrap:wrap;gap:6px 18px;font-size:14px;margin-top:20px}
+a{color:var(--accent);text-underline-offset:3px;text-decoration-thickness:1px}
+figure{margin:0 0 28px;min-width:0}
+figcaption,.caption{color:var(--muted);font-size:14px;line-height:1.5;max-width:82ch;
+ margin:10px 0 0}
+img{display:block;max-width:100%;height:auto}
+.pixelated{image-rendering:pixelated}
+.failed{border:2px solid var(--bad);border-left-width:10px;border-radius:6px;padding:14px 18px;
+ margin:0 0 22px;background:color-mix(in srgb,var(--bad) 9%,var(--paper))}
+.failed p{margin:0 0 6px}
+.failed strong{color:var(--bad)}
+.failed ul{margin:0;padding-left:20px}
+.missing{color:var(--muted);font-style:italic}
+.bars{display:grid;gap:10px}
+.bar{display:grid;grid-template-columns:minmax(170px,262px) 1fr 128px;gap:4px 14px;
+ align-items:center}
+.track{position:relative;display:block;height:22px;border-radius:3px;
+ background:color-mix(in srgb,var(--grid) 55%,transparent)}
+.rates .track{background-image:linear-gradient(to right,var(--grid) 1px,transparent 1px);
+ background-size:25% 100%}
+.fill{position:absolute;inset:0 auto 0 0;border-radius:3px;
+ background:color-mix(in srgb,var(--muted) 55%,var(--paper))}
+.ours .fill,.plain .fill{background:var(--accent)}
+.ours .name{font-weight:700}
+.whisker{position:absolute;top:50%;height:2px;margin-top:-1px;background:var(--ink)}
+.whisker::before,.whisker::after{content:"";position:absolute;top:-4px;width:2px;height:10px;
+ background:var(--ink)}
+.whisker::before{left:0}
+.whisker::after{right:0}
+.value{font-variant-numeric:tabular-nums;white-space:nowrap}
+small{color:var(--muted);font-size:13px}
+.axis{font-size:12px;color:var(--muted);line-height:1}
+.ticks{display:flex;justify-content:space-between}
+.ticks span{width:0;white-space:nowrap;display:flex;justify-content:center}
+.ticks span:last-child{justify-content:flex-end}
+.grid{display:grid;gap:18px 22px;align-items:start}
+.small{grid-template-columns:repeat(auto-fill,minmax(min(100%,300px),1fr))}
+.full{max-width:760px}
+.full img{width:100%}
+.wide{grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr))}
+.strips{display:grid;gap:12px}
+.strip span{display:block;font-size:13px;color:var(--muted);margin-bottom:4px}
+.beside{display:grid;grid-template-columns:192px minmax(0,1fr);gap:28px;align-items:start}
+.pair{display:grid;gap:12px}
+.frame{margin:0}
+.frame figcaption{margin-top:4px;font-size:13px}
+.episodes{display:grid;gap:22px;
+ grid-template-columns:repeat(auto-fill,minmax(min(100%,310px),1fr))}
+.episodes figure{margin:0}
+.episodes figcaption{color:var(--ink)}
+.tag{display:inline-block;border-radius:4px;padding:0 7px;font-size:13px;white-space:nowrap;
+ border:1px solid currentColor}
+.tag.success{color:var(--good)}
+.tag.failure{color:var(--bad)}
+.scroll{overflow-x:auto;margin-bottom:8px}
+table{border-collapse:collapse;font-size:15px;font-variant-numeric:tabular-nums}
+th,td{text-align:left;padding:7px 22px 7px 0;border-bottom:1px solid var(--grid);
+ vertical-align:top}
+thead th{color:var(--muted);font-weight:600;font-size:13px}
+tbody th{font-weight:500}
+pre{overflow-x:auto;padding:14px 16px;border-radius:6px;font-size:13.5px;line-height:1.6;
+ background:color-mix(in srgb,var(--grid) 45%,var(--paper))}
+code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
+details{margin-top:14px}
+details>*:not(summary){margin-top:10px}
+summary{cursor:pointer;color:var(--accent)}
+footer{margin-top:56px;color:var(--muted);font-size:13px}
+@media (max-width:640px){
+main{padding:24px 16px 48px}
+section{margin-top:40px;padding-top:22px}
+.bar{grid-template-columns:1fr auto}
+.bar .track,.bar .ticks{grid-column:1/-1;grid-row:2}
+.axis span:empty{display:none}
+.beside{grid-template-columns:1fr}
+.pair{grid-template-columns:repeat(2,minmax(0,150px))}
+th,td{padding-right:14px}
+table{font-size:14px}
+}
+"""
+)

@@ -1,0 +1,361 @@
+"""`jepa fit | validate | test | predict`: Lightning's command line, with a run folder.
+
+    jepa fit --config pretrain/tiny.yaml --trainer.max_steps 100
+    jepa fit --config pretrain/tiny.yaml --ckpt_path last          # goes on where it stopped
+    jepa fit --config pretrain/tiny.yaml --config mine.yaml        # the later one wins
+    jepa validate --config runs/pretrain/tiny/config.yaml --ckpt_path last
+
+Model and data are any LightningModule and LightningDataModule, named by `class_path`. The config
+says what the model is; a checkpoint holds only its state. See `jepa.run_folder` for what a run
+leaves behind.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import warnings
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from jepa import run_folder
+from jepa.checkpoint_file import AtomicCheckpointIO, check_checkpoint
+from jepa.config_errors import ConfigError, explain
+from jepa.configs_folder import with_found_configs
+from jepa.wandb_account import has_wandb_key
+
+SEED = 0
+SECONDS_BETWEEN_LINES = 10.0
+NOISE = ("\N{ELECTRIC LIGHT BULB} Tip:", "TPU available")
+CHECKPOINT_DEFAULTS = {
+    "checkpoint.save_last": True,
+    "checkpoint.save_top_k": 0,  # one file, always the newest: last.ckpt
+    "checkpoint.enable_version_counter": False,  # an earlier run has been set aside
+}
+
+
+def main(argv: list[str]) -> int:
+    """Runs one verb.
+
+    Args:
+        argv: the verb, then its options. With several processes, Lightning starts the others by
+            the process's own command line, so it must say the same.
+
+    Returns:
+        The exit code.
+    """
+    _quieten_lightning()
+    JepaCLI(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        seed_everything_default=SEED,
+        save_config_kwargs={"overwrite": True},
+        trainer_defaults={
+            "use_distributed_sampler": False,  # the streams know their rank
+            "callbacks": [SaveWhenTerminated(), PredictionFiles()],
+        },
+        auto_configure_optimizers=False,
+        parser_class=OneLineErrorParser,
+        args=with_found_configs(argv),
+    )
+    return 0
+
+
+class OneLineErrorParser(LightningArgumentParser):
+    """Raises a ConfigError of one line, where the parent prints a page and exits."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises; parsers made inside jsonargparse keep its own way, as it catches their errors."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        parser = getattr(ex, "subcommand_parser", None) or self
+        raise ConfigError(explain(message, _option_names(parser))) from ex
+
+
+class JepaCLI(LightningCLI):
+    """LightningCLI with a run folder, --wandb, --name and `--ckpt_path last`."""
+
+    folder: Path
+    checkpoint: Path | None = None
+    resumed_step: int = 0
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds --name, --wandb and the checkpoint section."""
+        parser.add_argument(
+            "--name",
+            type=str | None,
+            help="The run goes to runs/<name>. Default: the name of the first config.",
+        )
+        parser.add_argument(
+            "--wandb",
+            type=bool | Literal["online", "offline"],
+            default=False,
+            help="Log to Weights & Biases too; offline needs no account. metrics.csv is always on.",
+        )
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(CHECKPOINT_DEFAULTS)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
+        """Parses; without the parent's warning that sys.argv exists too, as it says the same."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leaves the config as it is: the parent would replace it by what the checkpoint holds."""
+
+    def before_instantiate_classes(self) -> None:
+        """Finds out all that can be wrong outside of the model, before it is built."""
+        self.folder = self._choose_folder()
+        if rank_zero_only.rank == 0:
+            run_folder.make_writable(self.verb_folder)
+        if self.settings.ckpt_path:
+            self._choose_checkpoint(self.settings.ckpt_path)
+        if self.settings.wandb:
+            _check_wandb_account(self.settings.wandb)
+
+    def instantiate_classes(self) -> None:
+        """Builds model, data and trainer; an argument of a wrong kind is the config's fault."""
+        try:
+            super().instantiate_classes()
+        except TypeError as error:
+            raise ConfigError(f"the config cannot be built: {error}") from error
+        self.config_init[self.verb].ckpt_path = self.checkpoint and str(self.checkpoint)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Trainer's own
+        """The configured trainer, with our loggers and our way to write checkpoints."""
+        checkpoint = self.config_init[self.verb].checkpoint
+        checkpoint.dirpath = checkpoint.dirpath or str(self.folder / "checkpoints")
+        configured = self.config_init[self.verb].trainer
+        if configured.enable_checkpointing is False:
+            self._parser(self.verb).callback_keys.remove("checkpoint")
+        kwargs["default_root_dir"] = str(self.folder)
+        if configured.logger is not False:
+            kwargs["logger"] = self._loggers(configured.logger)
+        kwargs["plugins"] = [*_as_list(configured.plugins), AtomicCheckpointIO()]
+        if configured.enable_progress_bar is None and not sys.stdout.isatty():
+            kwargs["enable_progress_bar"] = False
+            kwargs["callbacks"] = [*_as_list(configured.callbacks), ProgressLines()]
+        return super().instantiate_trainer(**kwargs)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Says what is going to happen, clears the desk, and lets it happen."""
+        if rank_zero_only.rank == 0:
+            if subcommand == "fit":
+                self._print_banner()
+            self._prepare_folder()
+        super()._run_subcommand(subcommand)
+
+    @rank_zero_only
+    def after_fit(self) -> None:
+        """Says where the results are."""
+        print(f"done after step {self.trainer.global_step}: {self.folder}")
+
+    @property
+    def verb(self) -> str:
+        """Fit, validate, test or predict."""
+        return str(self.subcommand)
+
+    @property
+    def settings(self) -> Namespace:
+        """The configuration of the verb."""
+        return self.config[self.verb]
+
+    @property
+    def verb_folder(self) -> Path:
+        """Where this verb writes: training at the top, so that the others cannot disturb it."""
+        return self.folder if self.verb == "fit" else self.folder / self.verb
+
+    def _choose_folder(self) -> Path:
+        if self.settings.trainer.default_root_dir:
+            return Path(self.settings.trainer.default_root_dir)
+        if not self.settings.name:
+            paths = [Path(path.absolute) for path in self.settings.config or []]
+            class_name = self.settings.model.class_path.rpartition(".")[2]
+            self.settings.name = run_folder.name_after_config(paths) or class_name
+        return run_folder.folder_named(self.settings.name)
+
+    def _choose_checkpoint(self, wanted: str) -> None:
+        resumes = self.verb == "fit"
+        folder = Path(self.settings.checkpoint.dirpath or self.folder / "checkpoints")
+        self.checkpoint = run_folder.last_checkpoint(folder) if wanted == "last" else Path(wanted)
+        self.resumed_step = check_checkpoint(self.checkpoint, resumes=resumes)
+
+    def _loggers(self, configured: Logger | list[Logger] | bool | None) -> list[Logger]:
+        loggers: list[Logger] = [MetricsFile(self.verb_folder)]
+        loggers += [logger for logger in _as_list(configured) if isinstance(logger, Logger)]
+        if self.settings.wandb:
+            loggers.append(
+                WandbLogger(
+                    project="jepa",
+                    name=self.settings.name or self.folder.name,
+                    save_dir=self.verb_folder,
+                    offline=self.settings.wandb == "offline",
+                )
+            )
+        return loggers
+
+    def _prepare_folder(self) -> None:
+        if self.settings.trainer.fast_dev_run:
+            return
+        if self.verb == "fit" and self.checkpoint:
+            run_folder.drop_metrics_from(self.folder / "metrics.csv", step=self.resumed_step)
+        elif place := run_folder.set_aside_earlier_run(self.verb_folder):
+            print(f"set aside    an earlier run of this name: {place}")
+
+    def _print_banner(self) -> None:
+        trainer = self.trainer
+        last = trainer.max_steps if trainer.max_steps >= 0 else f"end of epoch {trainer.max_epochs}"
+        device = trainer.strategy.root_device.type
+        lines = {
+            "run folder": str(self.folder),
+            "devices": f"{trainer.world_size} x {device}, precision {trainer.precision}",
+            "steps": f"{self.resumed_step} to {last}",
+        }
+        if self.checkpoint:
+            lines["resumes"] = str(self.checkpoint)
+        if describe := getattr(self.datamodule, "describe", None):
+            self.datamodule.trainer = trainer  # knows how many processes share the data
+            lines["data"] = describe()
+        for name, line in lines.items():
+            print(f"{name:<11}  {line}", flush=True)
+
+
+class MetricsFile(CSVLogger):
+    """metrics.csv in the folder itself, and nothing else there: config.yaml holds the rest."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, name="", version="", flush_logs_every_n_steps=1)
+
+    @property
+    def experiment(self) -> ExperimentWriter:
+        """The writer, which adds to the metrics that are there."""
+        if self._experiment is None and rank_zero_only.rank == 0:
+            self._experiment = _AppendingWriter(self.log_dir)
+        return super().experiment
+
+    def log_hyperparams(self, params: object = None) -> None:
+        """Writes nothing: the parent's hparams.yaml is a part of config.yaml."""
+
+
+class _AppendingWriter(ExperimentWriter):
+    def _check_log_dir_exists(self) -> None:
+        """Reads the header, where the parent deletes the file: a resumed run goes on with it."""
+        path = Path(self.metrics_file_path)
+        if path.is_file():
+            header = path.read_text().partition("\n")[0].strip()
+            self.metrics_keys = header.split(",") if header else []
+
+
+class SaveWhenTerminated(Callback):
+    """Writes last.ckpt when the scheduler of a cluster takes the machine away (SIGTERM).
+
+    Lightning raises its exception between two steps, on all ranks at the same one, so the state is
+    whole; this is not so for Ctrl-C, after which the last regular checkpoint stands.
+    """
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Saves if the exception is the one of SIGTERM and training was on."""
+        regular = trainer.checkpoint_callback
+        if not isinstance(exception, SIGTERMException) or not trainer.training:
+            return
+        if isinstance(regular, ModelCheckpoint) and regular.dirpath:
+            trainer.save_checkpoint(Path(regular.dirpath) / "last.ckpt")
+
+
+class PredictionFiles(BasePredictionWriter):
+    """Writes what `predict_step` returns: one file a batch, read with torch.load."""
+
+    def __init__(self) -> None:
+        super().__init__(write_interval="batch")
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: object,
+        batch_indices: Sequence[int] | None,
+        batch: object,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Writes <run folder>/predict/predictions/rank-0-batch-000000.pt and so on."""
+        folder = self._folder(trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(prediction, folder / f"rank-{trainer.global_rank}-batch-{batch_idx:06d}.pt")
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says where they are."""
+        if trainer.is_global_zero:
+            print(f"predictions  {self._folder(trainer)}")
+
+    @staticmethod
+    def _folder(trainer: Trainer) -> Path:
+        return Path(trainer.default_root_dir) / "predict" / "predictions"
+
+
+class ProgressLines(Callback):
+    """A line every ten seconds, for logs that are files: a bar there is a page of noise."""
+
+    def __init__(self) -> None:
+        self._next_line_seconds = 0.0
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Prints the step and the numbers that a progress bar would show."""
+        now = time.monotonic()
+        if not trainer.is_global_zero or now < self._next_line_seconds:
+            return
+        self._next_line_seconds = now + SECONDS_BETWEEN_LINES
+        metrics = {k: v for k, v in trainer.progress_bar_metrics.items() if isinstance(v, float)}
+        numbers = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        print(f"step {trainer.global_step}  {numbers}", flush=True)
+
+
+def _quieten_lightning() -> None:
+    """Drops what Lightning prints at every start and nobody here can act on."""
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    logger.addFilter(lambda record: not record.getMessage().startswith(NOISE))
+
+
+def _check_wandb_account(mode: bool | str) -> None:
+    """Refuses an online run that would stop at its first log line, asking for a key."""
+    quiet = mode == "offline" or os.environ.get("WANDB_MODE") in ("offline", "disabled")
+    if not (quiet or has_wandb_key() or sys.stdin.isatty()):
+        raise ConfigError(
+            "--wandb needs an account, and no key is set (`wandb login`); "
+            "--wandb offline needs none"
+        )
+
+
+def _option_names(parser: LightningArgumentParser) -> list[str]:
+    options = [name for action in parser._actions for name in action.option_strings]
+    return [name.lstrip("-") for name in options if name.startswith("--")]
+
+
+def _as_list(value: Any) -> list[Any]:  # noqa: ANN401 - a trainer argument: None, one or several
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]

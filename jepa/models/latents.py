@@ -1,0 +1,262 @@
+"""Latent spaces for world models: what a frozen encoder's patch tokens become before dynamics.
+
+`PatchTokens` is the layout of V-JEPA 2-AC. `SlowFeatures` is a linear map of the patch tokens,
+fitted in closed form to trajectories, whose distance follows the way and not the beeline.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MAX_FEATURES = 8192  # the covariance of more does not fit: 8192 ** 2 doubles are half a gigabyte
+
+
+class LatentSpace(nn.Module, ABC):
+    """Maps patch tokens to latents, and measures distance between latents.
+
+    Attributes:
+        output: how dynamics write their prediction: "normed" is an absolute, layer-normed latent,
+            "residual" is added to the latest latent.
+    """
+
+    output: Literal["normed", "residual"]
+
+    @abstractmethod
+    def build(self, grid: tuple[int, int], dim: int) -> None:
+        """Allocates buffers for patch tokens of `grid` (height, width) and `dim`."""
+
+    @property
+    @abstractmethod
+    def grid(self) -> tuple[int, int]:
+        """Latent tokens of one frame as (height, width)."""
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Width of a latent token."""
+
+    @property
+    def is_fitted(self) -> bool:
+        """False while `fit` has to be called before use."""
+        return True
+
+    @abstractmethod
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Maps (..., patches, encoder_dim) to latents (..., tokens, dim)."""
+
+    @abstractmethod
+    def distance(self, latents: Tensor, goal: Tensor) -> Tensor:
+        """Returns (...) distances of latents (..., tokens, dim) to a goal (tokens, dim)."""
+
+
+class PatchTokens(LatentSpace):
+    """The encoder's patch tokens, layer-normed (V-JEPA 2, arXiv:2506.09985, Sec. 3.1).
+
+    Distance is the mean absolute difference, as in its energy. It is flat as soon as two objects
+    share no patch: measured in two_rooms, its rank correlation with path length is about 0.1.
+    """
+
+    output = "normed"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config: dict[str, object] = {}
+        self._grid, self._dim = (0, 0), 0
+
+    def build(self, grid: tuple[int, int], dim: int) -> None:
+        """See `LatentSpace.build`."""
+        self._grid, self._dim = grid, dim
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """That of the encoder."""
+        return self._grid
+
+    @property
+    def dim(self) -> int:
+        """That of the encoder."""
+        return self._dim
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Layer-norms without learned scale."""
+        return F.layer_norm(tokens, tokens.shape[-1:])
+
+    def distance(self, latents: Tensor, goal: Tensor) -> Tensor:
+        """Mean absolute difference."""
+        return (latents - goal).abs().mean((-2, -1))
+
+
+class SlowFeatures(LatentSpace):
+    """The directions of feature space that change slowest along trajectories.
+
+    Linear slow feature analysis (Wiskott & Sejnowski 2002) of the layer-normed patch tokens of a
+    frame: whiten, keep the leading principal components, then rotate to the eigenvectors of the
+    covariance of differences between neighbouring frames. On the data of a random walk these are
+    the smoothest eigenfunctions of its graph Laplacian (Wu et al., arXiv:1810.04586), and the
+    distance weighted by inverse speed is akin to commute time: states that a walk rarely connects
+    are far apart however alike they look. Latents are the features over the square root of their
+    speed, relative to the slowest (distances of such latents are commute-time distances), so what
+    moves slowly weighs most in the loss of a world model; `distance` divides by that root once
+    more, which tracked path length slightly better and does not depend on num_features.
+
+    Args:
+        num_features: slow directions kept, in all.
+        num_tokens: latent tokens per frame that share them; must divide num_features.
+        num_components: principal components kept before; the rest is treated as noise.
+        pool_grid: patch tokens are first average-pooled to this (height, width); None keeps all.
+    """
+
+    output = "residual"
+    mean: Tensor
+    projection: Tensor
+    speed: Tensor
+
+    def __init__(
+        self,
+        *,
+        num_features: int = 32,
+        num_tokens: int = 1,
+        num_components: int = 256,
+        pool_grid: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        if num_features < 1 or num_tokens < 1 or num_features % num_tokens:
+            raise ValueError(
+                f"num_features={num_features} must be a positive multiple of "
+                f"num_tokens={num_tokens}"
+            )
+        if num_components < num_features:
+            raise ValueError(
+                f"num_components={num_components} is smaller than num_features={num_features}"
+            )
+        self.config = {
+            "num_features": num_features,
+            "num_tokens": num_tokens,
+            "num_components": num_components,
+            "pool_grid": pool_grid,
+        }
+        self.num_features, self.num_tokens = num_features, num_tokens
+        self.num_components, self.pool_grid = num_components, pool_grid
+        self.register_buffer("speed", torch.zeros(num_features))
+
+    def build(self, grid: tuple[int, int], dim: int) -> None:
+        """See `LatentSpace.build`."""
+        self.patch_grid = grid
+        height, width = self.pool_grid or grid
+        num_inputs = height * width * dim
+        if num_inputs > MAX_FEATURES:
+            raise ValueError(
+                f"slow features of {height} x {width} patches of {dim} are {num_inputs} inputs, "
+                f"at most {MAX_FEATURES} are possible; set a smaller pool_grid"
+            )
+        self.register_buffer("mean", torch.zeros(num_inputs))
+        self.register_buffer("projection", torch.zeros(num_inputs, self.num_features))
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """One row of tokens."""
+        return 1, self.num_tokens
+
+    @property
+    def dim(self) -> int:
+        """Features of one token."""
+        return self.num_features // self.num_tokens
+
+    @property
+    def is_fitted(self) -> bool:
+        """True once speeds are known."""
+        return bool((self.speed > 0).all())
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """See `LatentSpace.forward`."""
+        features = (self.flatten(tokens) - self.mean) @ self.projection
+        return features.unflatten(-1, (self.num_tokens, self.dim))
+
+    def distance(self, latents: Tensor, goal: Tensor) -> Tensor:
+        """Euclidean distance of the features over their speed, 1 for the slowest feature."""
+        return ((latents - goal).flatten(-2) / self._root_speed()).norm(dim=-1)
+
+    def flatten(self, tokens: Tensor) -> Tensor:
+        """Layer-norms, pools and flattens (..., patches, encoder_dim) to (..., inputs)."""
+        tokens = F.layer_norm(tokens, tokens.shape[-1:])
+        if self.pool_grid is not None:
+            *leading, _, dim = tokens.shape
+            image = tokens.reshape(-1, *self.patch_grid, dim).permute(0, 3, 1, 2)
+            pooled = F.adaptive_avg_pool2d(image, self.pool_grid).permute(0, 2, 3, 1)
+            tokens = pooled.reshape(*leading, -1, dim)
+        return tokens.flatten(-2)
+
+    @torch.no_grad()
+    def fit(self, moments: FrameMoments) -> None:
+        """Solves for the slow directions.
+
+        Args:
+            moments: of flattened tokens and their changes, from as many trajectories as possible.
+
+        Raises:
+            ValueError: if there were too few frames, or the features do not vary.
+        """
+        num_components = min(self.num_components, moments.num_frames - 1)
+        if num_components < self.num_features:
+            raise ValueError(
+                f"{moments.num_frames} frames are too few for {self.num_features} slow features"
+            )
+        covariance, change = moments.covariance(), moments.change_covariance()
+        scale = covariance.diagonal().clamp_min(1e-12).sqrt()
+        variance, axes = torch.linalg.eigh(covariance / scale / scale[:, None])
+        variance, axes = variance[-num_components:], axes[:, -num_components:]
+        if variance[-self.num_features] < 1e-9 * variance[-1]:
+            raise ValueError(
+                "the encoder's features hardly vary over the trajectories: it has collapsed, or "
+                "all frames are alike"
+            )
+        keep = variance > 1e-9 * variance[-1]
+        whiten = axes[:, keep] / variance[keep].sqrt() / scale[:, None]
+        speed, rotation = torch.linalg.eigh(whiten.T @ change @ whiten)
+        self.mean.copy_(moments.mean())
+        self.speed.copy_(speed[: self.num_features].clamp_min(1e-6))
+        directions = whiten @ rotation[:, : self.num_features]
+        self.projection.copy_(directions / self._root_speed())
+
+    def _root_speed(self) -> Tensor:
+        """(num_features,), square root of the speed relative to the slowest feature."""
+        return (self.speed / self.speed[0]).sqrt()
+
+
+class FrameMoments:
+    """Sums for the covariance of features and of their change from one frame to the next."""
+
+    def __init__(self, num_inputs: int) -> None:
+        self.num_frames = 0
+        self.num_changes = 0
+        self._sum = torch.zeros(num_inputs, dtype=torch.float64)
+        self._outer = torch.zeros(num_inputs, num_inputs, dtype=torch.float64)
+        self._change = torch.zeros(num_inputs, num_inputs, dtype=torch.float64)
+
+    def add(self, features: Tensor) -> None:
+        """Adds windows of neighbouring frames, (batch, time, inputs)."""
+        frames = features.flatten(0, 1)
+        changes = features.diff(dim=1).flatten(0, 1)
+        self.num_frames += frames.shape[0]
+        self.num_changes += changes.shape[0]
+        self._sum += frames.sum(0).double().cpu()
+        self._outer += (frames.T @ frames).double().cpu()
+        self._change += (changes.T @ changes).double().cpu()
+
+    def mean(self) -> Tensor:
+        """(inputs,)."""
+        return self._sum / self.num_frames
+
+    def covariance(self) -> Tensor:
+        """(inputs, inputs)."""
+        mean = self.mean()
+        return self._outer / self.num_frames - mean[:, None] * mean
+
+    def change_covariance(self) -> Tensor:
+        """(inputs, inputs)."""
+        return self._change / max(self.num_changes, 1)

@@ -1,0 +1,130 @@
+"""A world model in one piece: frozen encoder, latent space, dynamics, and their statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from jepa.models.dynamics import ActionConditionedPredictor, Prediction
+from jepa.models.encoder import VideoEncoder
+from jepa.models.latents import LatentSpace
+from jepa.models.pixels import normalize_pixels
+
+
+class ColumnScaling(NamedTuple):
+    """Mean and standard deviation of states and actions over the training data.
+
+    Attributes:
+        state_mean: (state_dim,).
+        state_std: (state_dim,), positive.
+        action_mean: (action_dim,).
+        action_std: (action_dim,), positive.
+    """
+
+    state_mean: Sequence[float]
+    state_std: Sequence[float]
+    action_mean: Sequence[float]
+    action_std: Sequence[float]
+
+
+class LatentWorldModel(nn.Module):
+    """Encodes frames and imagines what actions do to them. States and actions come in raw units.
+
+    Args:
+        encoder: frozen.
+        latents: what the encoder's patch tokens become.
+        scaling: statistics of states and actions.
+        uses_state: feed proprioception to the dynamics; without it only pixels count.
+        dim: width of the dynamics.
+        depth: blocks of the dynamics.
+        num_heads: attention heads of the dynamics.
+    """
+
+    state_mean: Tensor
+    state_std: Tensor
+    action_mean: Tensor
+    action_std: Tensor
+
+    def __init__(
+        self,
+        encoder: VideoEncoder,
+        latents: LatentSpace,
+        *,
+        scaling: ColumnScaling,
+        uses_state: bool,
+        dim: int,
+        depth: int,
+        num_heads: int,
+    ) -> None:
+        super().__init__()
+        self.config = {
+            "scaling": {name: list(map(float, row)) for name, row in scaling._asdict().items()},
+            "uses_state": uses_state,
+            "dim": dim,
+            "depth": depth,
+            "num_heads": num_heads,
+        }
+        self.encoder = encoder.requires_grad_(False)
+        latents.build(encoder.grid[1:], encoder.dim)
+        self.latents = latents
+        self.dynamics = ActionConditionedPredictor(
+            latent_dim=latents.dim,
+            action_dim=len(scaling.action_mean),
+            state_dim=len(scaling.state_mean) if uses_state else 0,
+            grid=latents.grid,
+            output=latents.output,
+            dim=dim,
+            depth=depth,
+            num_heads=num_heads,
+        )
+        for name, row in scaling._asdict().items():
+            values = torch.as_tensor(row, dtype=torch.float32).clone()
+            self.register_buffer(name, values, persistent=False)
+
+    @torch.no_grad()
+    def encode_patches(self, frames: Tensor) -> Tensor:
+        """Encodes frames (batch, 3, time, height, width) uint8: (batch, time, patches, dim)."""
+        return self.encoder.encode_frames(normalize_pixels(frames))
+
+    @torch.no_grad()
+    def encode(self, frames: Tensor) -> Tensor:
+        """Encodes frames (batch, 3, time, height, width) uint8: (batch, time, tokens, dim)."""
+        return self.latents(self.encode_patches(frames))
+
+    def normalize_states(self, states: Tensor) -> Tensor:
+        """Raw units to zero mean and unit variance; (..., 0) if the model uses no state."""
+        if not self.dynamics.state_dim:
+            return states[..., :0]
+        return (states - self.state_mean) / self.state_std
+
+    def normalize_actions(self, actions: Tensor) -> Tensor:
+        """Raw units to zero mean and unit variance."""
+        return (actions - self.action_mean) / self.action_std
+
+    def forward(self, latents: Tensor, states: Tensor, actions: Tensor) -> Prediction:
+        """Predicts every next frame from the true ones: see `ActionConditionedPredictor`.
+
+        Args:
+            latents: (batch, time, tokens, dim).
+            states: (batch, time, state_dim), raw units.
+            actions: (batch, time, action_dim), raw units.
+        """
+        return self.dynamics(
+            latents, self.normalize_states(states), self.normalize_actions(actions)
+        )
+
+    def rollout(self, latents: Tensor, states: Tensor, actions: Tensor) -> Prediction:
+        """Imagines actions from one frame on.
+
+        Args:
+            latents: (batch, tokens, dim).
+            states: (batch, state_dim), normalised.
+            actions: (batch, horizon, action_dim), raw units.
+
+        Returns:
+            Prediction with tokens (batch, horizon, tokens, dim) and normalised states.
+        """
+        return self.dynamics.rollout(latents, states, self.normalize_actions(actions))

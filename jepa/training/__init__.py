@@ -1,0 +1,1 @@
+"""Training: masked-latent pretraining, and world models on top."""

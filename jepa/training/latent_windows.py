@@ -1,0 +1,172 @@
+"""Trajectories encoded once: with a frozen encoder, nothing is gained by encoding a frame twice."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import lightning.pytorch as L
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from jepa.checkpoints.native import load_encoder
+from jepa.models import normalize_pixels
+
+logger = logging.getLogger(__name__)
+
+
+class LatentBatch(NamedTuple):
+    """Aligned windows of encoded frames, states and actions.
+
+    Attributes:
+        tokens: (batch, time, patches, encoder_dim), the encoder's patch tokens.
+        states: (batch, time, state_dim), raw units.
+        actions: (batch, time - 1, action_dim), raw units.
+        keys: one trajectory key per window.
+    """
+
+    tokens: Tensor
+    states: Tensor
+    actions: Tensor
+    keys: tuple[str, ...]
+
+
+class LatentWindows(L.LightningDataModule):
+    """Encodes whole trajectories at the start and serves random windows of them from memory.
+
+    For data sets whose tokens fit in memory (frames x patches x dim x 4 bytes); larger ones are
+    encoded as they stream, by giving the `TrajectoryDataModule` itself to the trainer.
+
+    Args:
+        trajectories: a `TrajectoryDataModule` whose windows are (nearly) whole trajectories; one
+            pass over it is encoded.
+        encoder: folder of a pretrained encoder, or of the run that made it.
+        window_frames: frames of a window.
+        batch_size: windows per process and step.
+        steps_per_epoch: batches of an epoch.
+        max_gigabytes: refuse to fill more memory than this.
+        seed: of the windows.
+    """
+
+    def __init__(
+        self,
+        trajectories: L.LightningDataModule,
+        encoder: str,
+        *,
+        window_frames: int = 8,
+        batch_size: int = 64,
+        steps_per_epoch: int = 1000,
+        max_gigabytes: float = 4.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.trajectories: Any = trajectories
+        self.encoder_folder = encoder
+        self.window_frames, self.batch_size = window_frames, batch_size
+        self.steps_per_epoch, self.seed = steps_per_epoch, seed
+        self.max_gigabytes = max_gigabytes
+        self.encoded: LatentBatch | None = None
+
+    @property
+    def statistics(self) -> Any:  # noqa: ANN401 - ColumnStatistics, which we may not import
+        """Mean and standard deviation of states and actions."""
+        return self.trajectories.statistics
+
+    @property
+    def skips(self) -> Any:  # noqa: ANN401 - SkipCounter, which we may not import
+        """Skipped trajectories."""
+        return self.trajectories.skips
+
+    def describe(self) -> str:
+        """Returns one line for the start of a run."""
+        return (
+            f"{self.trajectories.describe()}; encoded once, then {self.steps_per_epoch} steps of "
+            f"{self.batch_size} windows of {self.window_frames} frames"
+        )
+
+    def setup(self, stage: str | None = None) -> None:
+        """Encodes one pass over the trajectories, each rank its own part."""
+        if self.encoded is not None:
+            return
+        if self.trainer is not None:
+            self.trajectories.trainer = self.trainer
+        device = self.trainer.strategy.root_device if self.trainer is not None else "cpu"
+        encoder = load_encoder(self.encoder_folder).to(device)
+        parts: list[LatentBatch] = []
+        num_bytes = 0
+        for batch in self.trajectories.train_dataloader():
+            with torch.inference_mode():
+                tokens = encoder.encode_frames(normalize_pixels(batch.frames.to(device)))
+            parts.append(LatentBatch(tokens.cpu().clone(), batch.states, batch.actions, batch.keys))
+            num_bytes += tokens.numel() * tokens.element_size()
+            self._refuse_overflow(num_bytes)
+        self.encoded = LatentBatch(
+            torch.cat([part.tokens for part in parts]),
+            torch.cat([part.states for part in parts]),
+            torch.cat([part.actions for part in parts]),
+            sum((part.keys for part in parts), ()),
+        )
+        self._refuse_short_trajectories()
+
+    def train_dataloader(self) -> DataLoader:
+        """Returns windows; batch k is a function of (seed, k, rank), so a resumed run goes on."""
+        return DataLoader(_Windows(self), batch_size=None)
+
+    def window_batch(self, step: int) -> LatentBatch:
+        """Returns the batch of one step."""
+        assert self.encoded is not None
+        rank = self.trainer.global_rank if self.trainer is not None else 0
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + step) * 65_537 + rank)
+        num_trajectories, num_frames = self.encoded.states.shape[:2]
+        size = (self.batch_size,)
+        which = torch.randint(num_trajectories, size, generator=generator)
+        last = num_frames - self.window_frames + 1
+        frames = torch.randint(last, size, generator=generator)[:, None] + torch.arange(
+            self.window_frames
+        )
+        return LatentBatch(
+            self.encoded.tokens[which[:, None], frames],
+            self.encoded.states[which[:, None], frames],
+            self.encoded.actions[which[:, None], frames[:, :-1]],
+            tuple(self.encoded.keys[index] for index in which.tolist()),
+        )
+
+    def batches_trained(self) -> int:
+        """Batches this run has used, over all its resumes."""
+        if self.trainer is None:
+            return 0
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress
+        return progress.total.processed
+
+    def _refuse_overflow(self, num_bytes: int) -> None:
+        if num_bytes > self.max_gigabytes * 2**30:
+            raise ValueError(
+                f"the encoded trajectories need more than max_gigabytes={self.max_gigabytes}; "
+                "train from the TrajectoryDataModule itself, which encodes as it streams"
+            )
+
+    def _refuse_short_trajectories(self) -> None:
+        assert self.encoded is not None
+        num_frames = self.encoded.states.shape[1]
+        if num_frames < self.window_frames:
+            raise ValueError(
+                f"window_frames={self.window_frames} exceeds the {num_frames} frames that "
+                "trajectories.clip_length_frames cuts; raise that or lower this"
+            )
+
+
+class _Windows(IterableDataset):
+    """The rest of the current epoch's batches."""
+
+    def __init__(self, data: LatentWindows) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return self.data.steps_per_epoch
+
+    def __iter__(self) -> Iterator[LatentBatch]:
+        first = self.data.batches_trained()
+        for step in range(first, (first // len(self) + 1) * len(self)):
+            yield self.data.window_batch(step)

@@ -1,0 +1,182 @@
+"""Masked-latent pretraining (V-JEPA, arXiv:2404.08471, Sec. 3; V-JEPA 2, arXiv:2506.09985, Sec. 2).
+
+Hide parts of a clip, encode what is visible, predict the latents of what is hidden, and compare
+them with those of a target encoder that follows the online one slowly and sees everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from torch import Tensor
+
+from data_pipelines.batch import ClipBatch
+from jepa.checkpoints.native import save_encoder
+from jepa.masking import Mask, MaskSampler, MultiBlock, mask_generator
+from jepa.models import MaskedLatentPredictor, VideoEncoder, normalize_pixels, take_tokens
+from jepa.objectives import LatentL1, Objective
+from jepa.training.collapse import CollapseMonitor
+from jepa.training.optimizers import adamw, warmup_cosine
+from jepa.training.target_encoder import TargetEncoder
+from jepa.training.throughput import ThroughputMonitor
+
+
+class Pretraining(L.LightningModule):
+    """Trains a video encoder from clips alone. At the end writes `encoder/` into the run folder.
+
+    Args:
+        encoder: the online encoder.
+        predictor: its encoder_dim must be the encoder's dim.
+        masks: one mask per sampler and clip; all share one pass of the target encoder. None: the
+            short-range and long-range masks of the papers.
+        objective: compares predicted and target latents. None: `LatentL1`.
+        learning_rate: peak of the schedule.
+        weight_decay: constant.
+        warmup_fraction: share of the steps with rising learning rate.
+        final_learning_rate_fraction: last learning rate over the peak.
+        ema_momentum: (first, last) momentum of the target encoder.
+        monitor_every_n_steps: how often collapse is measured.
+        seed: of the masks.
+    """
+
+    def __init__(
+        self,
+        encoder: VideoEncoder,
+        predictor: MaskedLatentPredictor,
+        *,
+        masks: list[MaskSampler] | None = None,
+        objective: Objective | None = None,
+        learning_rate: float = 5e-4,
+        weight_decay: float = 0.04,
+        warmup_fraction: float = 0.05,
+        final_learning_rate_fraction: float = 0.002,
+        ema_momentum: tuple[float, float] = (0.998, 1.0),
+        monitor_every_n_steps: int = 50,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["encoder", "predictor", "masks", "objective"])
+        if predictor.embed.in_features != encoder.dim:
+            raise ValueError(
+                f"predictor.encoder_dim={predictor.embed.in_features} must be the encoder's "
+                f"dim={encoder.dim}"
+            )
+        self.encoder, self.predictor = encoder, predictor
+        self.target_encoder = TargetEncoder(encoder, momentum=ema_momentum)
+        self.objective = objective or LatentL1()
+        self.masks = masks or [
+            MultiBlock(num_blocks=8, target_fraction=0.75),
+            MultiBlock(num_blocks=2, target_fraction=0.9),
+        ]
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.warmup_fraction = warmup_fraction
+        self.final_learning_rate_fraction = final_learning_rate_fraction
+        self.seed = seed
+        self.collapse = CollapseMonitor(
+            every_n_steps=monitor_every_n_steps, min_rank_fraction=0.03, min_std=0.01
+        )
+
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        """Mask, encode, predict, compare."""
+        video = normalize_pixels(batch.video)
+        target = self.target_encoder(video)  # (batch, tokens, dim)
+        losses = [
+            self.objective(self.predict(video, mask), take_tokens(target, mask.target_ids)).total
+            for mask in self.sample_masks(video)
+        ]
+        loss = torch.stack(losses).mean()
+        self.log("loss/total", loss, prog_bar=True)
+        self.log("loss/prediction", loss)
+        self._log_health(target, batch)
+        return loss
+
+    def predict(self, video: Tensor, mask: Mask) -> Tensor:
+        """Predicts the latents (batch, targets, dim) of what the mask hides."""
+        context = self.encoder(video, token_ids=mask.context_ids)
+        grid = self.encoder.grid_of((video.shape[2], video.shape[3], video.shape[4]))
+        return self.predictor(
+            context, context_ids=mask.context_ids, target_ids=mask.target_ids, grid=grid
+        )
+
+    def sample_masks(self, video: Tensor) -> list[Mask]:
+        """Draws the masks of this step: a pure function of (seed, step, rank)."""
+        generator = mask_generator(
+            self.seed, self.global_step, self.global_rank, device=video.device
+        )
+        grid = self.encoder.grid_of((video.shape[2], video.shape[3], video.shape[4]))
+        return [sampler.sample(len(video), grid, generator=generator) for sampler in self.masks]
+
+    def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
+        """Logs the loss under fixed masks."""
+        video = normalize_pixels(batch.video)
+        target = self.target_encoder(video)
+        generator = mask_generator(self.seed, batch_idx, self.global_rank, device=video.device)
+        grid = self.encoder.grid_of((video.shape[2], video.shape[3], video.shape[4]))
+        masks = [sampler.sample(len(video), grid, generator=generator) for sampler in self.masks]
+        losses = [
+            self.objective(self.predict(video, mask), take_tokens(target, mask.target_ids)).total
+            for mask in masks
+        ]
+        loss = torch.stack(losses).mean()
+        self.log("validation/loss", loss, sync_dist=True, batch_size=len(video))
+
+    def predict_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
+        """Returns the target encoder's tokens (batch, tokens, dim) and the keys of the clips."""
+        return {
+            "keys": list(batch.keys),
+            "tokens": self.target_encoder(normalize_pixels(batch.video)),
+        }
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union
+        """AdamW on encoder and predictor, warm-up and cosine."""
+        optimizer = adamw(
+            [self.encoder, self.predictor],
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+        )
+        schedule = warmup_cosine(
+            optimizer,
+            total_steps=int(self.trainer.estimated_stepping_batches),
+            warmup_fraction=self.warmup_fraction,
+            final_fraction=self.final_learning_rate_fraction,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,  # noqa: ANN401
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Steps, then lets the target follow: here, so that a checkpoint holds both or neither."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        progress = self.global_step / max(int(self.trainer.estimated_stepping_batches), 1)
+        self.target_encoder.update(self.encoder, progress=progress)
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """Speed is always measured."""
+        return [ThroughputMonitor()]
+
+    def on_train_end(self) -> None:
+        """Writes the target encoder, which is the better representation."""
+        if self.trainer.is_global_zero:
+            save_encoder(
+                self.target_encoder.encoder,  # pyright: ignore[reportArgumentType]
+                Path(self.trainer.default_root_dir) / "encoder",
+            )
+
+    def _log_health(self, target: Tensor, batch: ClipBatch) -> None:
+        self.log("optim/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+        if self.collapse.is_due(self.global_step):
+            report = self.collapse.measure(target, self.target_encoder.encoder, self.encoder)
+            rank = report.pop("collapse/effective_rank")
+            self.log("collapse/effective_rank", rank, prog_bar=True)
+            self.log_dict(report)
+        skips = getattr(getattr(self.trainer, "datamodule", None), "skips", None)
+        if skips is not None:
+            self.log("data/skipped", float(skips.num_skipped))

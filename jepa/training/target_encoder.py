@@ -1,0 +1,45 @@
+"""The target encoder: an exponential moving average of the online one, and its only owner."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class TargetEncoder(nn.Module):
+    """A slow copy of an encoder that never receives a gradient.
+
+    Args:
+        encoder: the online encoder; copied, in float32.
+        momentum: (first, last) value of the share that is kept at every update, moved along a
+            cosine over the run. Equal values keep it constant, as in V-JEPA 2 (.99925).
+    """
+
+    def __init__(self, encoder: nn.Module, *, momentum: tuple[float, float]) -> None:
+        super().__init__()
+        if not 0 <= momentum[0] <= momentum[1] <= 1:
+            raise ValueError(f"EMA momentum must be 0 <= first <= last <= 1, got {momentum}")
+        self.momentum = momentum
+        self.encoder = copy.deepcopy(encoder).float().requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, video: Tensor) -> Tensor:
+        """Encodes all tokens of a video: (batch, tokens, dim)."""
+        return self.encoder(video)
+
+    def momentum_at(self, progress: float) -> float:
+        """Returns the momentum at a share of the run in [0, 1]."""
+        first, last = self.momentum
+        progress = min(max(progress, 0.0), 1.0)
+        return last - (last - first) * (1 + math.cos(math.pi * progress)) / 2
+
+    @torch.no_grad()
+    def update(self, encoder: nn.Module, *, progress: float) -> None:
+        """Moves every parameter a small step towards the online encoder's."""
+        weight = 1 - self.momentum_at(progress)
+        slow = list(self.encoder.parameters())
+        fast = [parameter.detach().float() for parameter in encoder.parameters()]
+        torch._foreach_lerp_(slow, fast, weight)

@@ -1,0 +1,226 @@
+"""Two rooms, a wall and a door: the straight line to the goal is often not the way there.
+
+A disc moves by (dx, dy) pixels per step, slides along walls, and is seen from above in RGB. The
+same task family as eb_jepa's and PLDM's two-rooms worlds (arXiv:2502.14819, Sec. 4), drawn in
+colour. Coordinates are pixels of the frame, x to the right, y down. No dependency.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from planning.action_space import ActionSpec
+from planning.types import Goal, TimeStep
+
+LEFT_FLOOR = (150, 190, 200)
+RIGHT_FLOOR = (222, 202, 150)
+WALL = (58, 54, 66)
+AGENT = (214, 58, 62)
+
+
+@dataclass
+class TwoRooms:
+    """The environment; `image_size` fixes the scale of everything else.
+
+    Args:
+        image_size: height and width of a frame in pixels.
+        door_center: y of the middle of the door, as a share of the height.
+        max_steps: steps until an episode ends without success.
+    """
+
+    image_size: int = 64
+    door_center: float = 0.34
+    max_steps: int = 50
+    name: str = field(default="two_rooms", init=False)
+    frames_per_second: float = field(default=10.0, init=False)
+    state_names: tuple[str, ...] = field(default=("x", "y"), init=False)
+    state_units: tuple[str, ...] = field(default=("pixel", "pixel"), init=False)
+
+    def __post_init__(self) -> None:
+        size = self.image_size
+        if size < 32 or size % 16:
+            raise ValueError(f"image_size must be a multiple of 16, at least 32, got {size}")
+        if not 0.2 <= self.door_center <= 0.8:
+            raise ValueError(f"door_center must be in [0.2, 0.8], got {self.door_center}")
+        self.agent_radius = size * 3.5 / 64
+        self.max_move = size * 5.0 / 64
+        self.success_distance = size * 4.0 / 64
+        self._border = size * 2.0 / 64
+        self._wall_left, self._wall_right = size * 30.0 / 64, size * 34.0 / 64
+        self._door_half_height = size * 8.0 / 64
+        self._background = self._draw_background()
+        self._position: np.ndarray | None = None
+        self._goal: Goal | None = None
+        self._steps = 0
+
+    # ------------------------------------------------------------------ the contract
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        """(dx, dy) in pixels per step."""
+        low, high = (-self.max_move,) * 2, (self.max_move,) * 2
+        return ActionSpec(("dx", "dy"), ("pixel/step", "pixel/step"), low, high)
+
+    def reset(
+        self,
+        generator: np.random.Generator,
+        *,
+        start: np.ndarray | None = None,
+        goal: np.ndarray | None = None,
+    ) -> TimeStep:
+        """Starts an episode; positions that are not given are drawn uniformly from free space.
+
+        Raises:
+            ValueError: if a position is not free.
+        """
+        self._position = self._free(start, "start", generator)
+        goal_position = self._free(goal, "goal", generator)
+        self._goal = Goal(self.render(goal_position), goal_position.astype(np.float32))
+        self._steps = 0
+        return self._time_step()
+
+    def step(self, action: np.ndarray) -> TimeStep:
+        """Moves by `action` (dx, dy), sliding along walls."""
+        if self._position is None or self._is_last():
+            raise RuntimeError("the episode is over; call reset before the next step")
+        self._position = self.move(self._position, self.action_spec.validate(action))
+        self._steps += 1
+        return self._time_step()
+
+    @property
+    def goal(self) -> Goal:
+        """The goal of this episode."""
+        if self._goal is None:
+            raise RuntimeError("there is no goal before the first reset")
+        return self._goal
+
+    def distance_to_goal(self) -> float:
+        """Straight distance to the goal in pixels."""
+        if self._position is None:
+            raise RuntimeError("there is no distance before the first reset")
+        return float(np.linalg.norm(self._position - self.goal.state))
+
+    # ------------------------------------------------------------------ geometry
+
+    def is_free(self, position: np.ndarray) -> bool:
+        """True where the whole disc stands on floor."""
+        x, y = float(position[0]), float(position[1])
+        low, high = self._border + self.agent_radius, self.image_size - self._border
+        if not (low <= x <= high - self.agent_radius and low <= y <= high - self.agent_radius):
+            return False
+        beside_wall = (
+            x + self.agent_radius <= self._wall_left or x - self.agent_radius >= self._wall_right
+        )
+        return beside_wall or self._fits_door(y)
+
+    def room(self, position: np.ndarray) -> int:
+        """0 left of the wall's middle, 1 right of it."""
+        return int(position[0] > (self._wall_left + self._wall_right) / 2)
+
+    def move(self, position: np.ndarray, action: np.ndarray) -> np.ndarray:
+        """Returns the position after `action`: small steps, each axis on its own, so it slides."""
+        num_substeps = max(1, math.ceil(float(np.abs(action).max())))
+        position = position.copy()
+        for _ in range(num_substeps):
+            for axis in (0, 1):
+                moved = position.copy()
+                moved[axis] += action[axis] / num_substeps
+                if self.is_free(moved):
+                    position = moved
+        return position
+
+    def sample_position(self, generator: np.random.Generator) -> np.ndarray:
+        """Draws a free position (2,), uniform over the floor."""
+        while True:
+            position = generator.uniform(0, self.image_size, size=2)
+            if self.is_free(position):
+                return position
+
+    def shortest_path_action(self, position: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        """The oracle: straight to the goal in the same room, else through the door."""
+        target = goal
+        if self.room(position) != self.room(goal) or not self._clear_of_wall(position):
+            target = self._door_waypoint(position, goal)
+        offset = target - position
+        longest = float(np.abs(offset).max())
+        return (offset * min(1.0, self.max_move / max(longest, 1e-9))).astype(np.float32)
+
+    def shortest_path_length(self, position: np.ndarray, goal: np.ndarray) -> float:
+        """Length in pixels of the way to the goal, through the door where it must."""
+        if self.room(position) == self.room(goal):
+            return float(np.linalg.norm(goal - position))
+        near, far = self._door_sides(position)
+        return float(
+            np.linalg.norm(near - position) + np.linalg.norm(far - near) + np.linalg.norm(goal - far)
+        )
+
+    # ------------------------------------------------------------------ pictures
+
+    def render(self, position: np.ndarray) -> np.ndarray:
+        """Draws the world with the agent at `position`: (height, width, 3) uint8."""
+        y, x = np.mgrid[: self.image_size, : self.image_size] + 0.5
+        distance = np.hypot(x - position[0], y - position[1])
+        coverage = np.clip(self.agent_radius + 0.5 - distance, 0.0, 1.0)[..., None]
+        frame = self._background * (1 - coverage) + np.array(AGENT) * coverage
+        return frame.round().astype(np.uint8)
+
+    def _draw_background(self) -> np.ndarray:
+        size = self.image_size
+        y, x = np.mgrid[:size, :size] + 0.5
+        u, v = x / size, y / size
+        shade = 10 * np.sin(7.1 * u + 2.3 * v) + 9 * np.sin(11.3 * v - 3.7 * u + 1.0)
+        floor = np.where((u < 0.5)[..., None], np.array(LEFT_FLOOR), np.array(RIGHT_FLOOR))
+        image = floor + shade[..., None]
+        outside = (np.minimum(x, y) < self._border) | (np.maximum(x, y) > size - self._border)
+        inside_wall = (x > self._wall_left) & (x < self._wall_right)
+        in_door = np.abs(y - self.door_center * size) < self._door_half_height
+        image[outside | (inside_wall & ~in_door)] = WALL
+        return np.clip(image, 0, 255)
+
+    # ------------------------------------------------------------------ private
+
+    def _time_step(self) -> TimeStep:
+        assert self._position is not None
+        is_success = self.distance_to_goal() < self.success_distance
+        frame = self.render(self._position)
+        return TimeStep(frame, self._position.astype(np.float32), is_success, self._is_last())
+
+    def _is_last(self) -> bool:
+        return self._steps >= self.max_steps or self.distance_to_goal() < self.success_distance
+
+    def _free(
+        self, position: np.ndarray | None, what: str, generator: np.random.Generator
+    ) -> np.ndarray:
+        if position is None:
+            return self.sample_position(generator)
+        position = np.asarray(position, dtype=np.float64)
+        if position.shape != (2,) or not self.is_free(position):
+            raise ValueError(
+                f"{what} must be a free position (x, y) in pixels, got {position.tolist()}"
+            )
+        return position.copy()
+
+    def _fits_door(self, y: float) -> bool:
+        half_gap = self._door_half_height - self.agent_radius
+        return abs(y - self.door_center * self.image_size) <= half_gap
+
+    def _clear_of_wall(self, position: np.ndarray) -> bool:
+        x = float(position[0])
+        return x + self.agent_radius <= self._wall_left or x - self.agent_radius >= self._wall_right
+
+    def _door_sides(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        y = self.door_center * self.image_size
+        left = np.array([self._wall_left - self.agent_radius, y])
+        right = np.array([self._wall_right + self.agent_radius, y])
+        return (left, right) if self.room(position) == 0 else (right, left)
+
+    def _door_waypoint(self, position: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        near, far = self._door_sides(position)
+        if self.room(position) == self.room(goal):
+            return near  # standing in the door, goal in this room: step out of it first
+        if self._fits_door(float(position[1])):
+            return far + np.sign(far - near) * 0.5  # lined up with the door: walk through
+        return near

@@ -1,0 +1,80 @@
+"""Random shooting: the simplest planner, and the file to copy for a new one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Generator
+
+from planning.action_sampling import initial_distribution, sample_sequences
+from planning.action_space import ActionSpec
+from planning.planners.cem import finite_costs
+from planning.types import Cost, Latent, Plan, WorldModel
+
+
+@dataclass(frozen=True)
+class RandomShooting:
+    """Imagines many random sequences and returns the best; the previous plan competes with them.
+
+    Args:
+        horizon: actions in a sequence.
+        num_samples: sequences, in all.
+        std: standard deviation, in half-ranges of the action bounds.
+        smoothness: correlation of the noise of neighbouring steps, in [0, 1).
+    """
+
+    horizon: int = 8
+    num_samples: int = 1024
+    std: float = 0.7
+    smoothness: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.horizon < 1 or self.num_samples < 1:
+            raise ValueError(
+                f"horizon and num_samples must be at least 1, got {self.horizon} and "
+                f"{self.num_samples}"
+            )
+
+    @torch.inference_mode()
+    def plan(
+        self,
+        world: WorldModel,
+        start: Latent,
+        *,
+        cost: Cost,
+        action_spec: ActionSpec,
+        generator: Generator,
+        previous_plan: Plan | None = None,
+        executed_steps: int = 0,
+        deadline_seconds: float | None = None,
+    ) -> Plan:
+        """See `planning.types.Planner`. One batch, so a deadline cannot shorten it."""
+        began = time.perf_counter()
+        distribution = initial_distribution(
+            action_spec, self.horizon, std=self.std, reference=start.tokens
+        )
+        actions = sample_sequences(
+            distribution,
+            self.num_samples,
+            action_spec=action_spec,
+            smoothness=self.smoothness,
+            generator=generator,
+        )
+        if previous_plan is not None and executed_steps < self.horizon:
+            kept = previous_plan.actions[executed_steps:]
+            actions[0, : len(kept)] = kept
+        costs = finite_costs(cost(world.rollout(start, actions), actions))
+        best = int(costs.argmin())
+        return Plan(
+            actions=actions[best],
+            cost=costs[best].item(),
+            iterations=1,
+            best_costs=[costs[best].item()],
+            elite_costs=[costs[best].item()],
+            spread=distribution.std,
+            mean=actions[best],
+            num_rollouts=self.num_samples,
+            seconds=time.perf_counter() - began,
+        )

@@ -1,0 +1,170 @@
+"""What environments, world models, costs and planners owe one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from torch import Generator, Tensor
+
+from planning.action_space import ActionSpec
+
+
+class TimeStep(NamedTuple):
+    """What an environment shows after a reset or a step.
+
+    Attributes:
+        frame: (height, width, 3), uint8, RGB.
+        state: (state_dim,), float32: proprioception, in the units of the environment.
+        is_success: True where the goal is reached in this very step.
+        is_last: True when the episode is over; the next call must be a reset.
+    """
+
+    frame: np.ndarray
+    state: np.ndarray
+    is_success: bool
+    is_last: bool
+
+
+class Goal(NamedTuple):
+    """Where the episode should end: the image is all that a planner may look at.
+
+    Attributes:
+        frame: (height, width, 3), uint8, RGB.
+        state: (state_dim,), float32, for the success test and for the oracle only.
+    """
+
+    frame: np.ndarray
+    state: np.ndarray
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """A seeded simulator (or robot) that can be asked to start here and to go there."""
+
+    name: str
+    frames_per_second: float
+    image_size: int
+    state_names: tuple[str, ...]
+    state_units: tuple[str, ...]
+    success_distance: float
+    max_steps: int
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        """Names, units and bounds of an action."""
+        ...
+
+    def reset(
+        self, generator: np.random.Generator, *, start: np.ndarray | None, goal: np.ndarray | None
+    ) -> TimeStep:
+        """Starts an episode at `start` with `goal`, both states; drawn at random where None."""
+        ...
+
+    def step(self, action: np.ndarray) -> TimeStep:
+        """Acts once. Raises RuntimeError after the end of the episode."""
+        ...
+
+    @property
+    def goal(self) -> Goal:
+        """The goal of this episode."""
+        ...
+
+    def distance_to_goal(self) -> float:
+        """How far the true state is from the goal, in the unit of `success_distance`."""
+        ...
+
+
+class WorldModel(Protocol):
+    """Imagines the consequences of actions in latent space. Holds no episode state."""
+
+    action_dim: int
+
+    def encode(self, frame: np.ndarray, state: np.ndarray | None = None) -> Latent:
+        """Encodes one camera frame (height, width, 3) uint8, once."""
+        ...
+
+    def rollout(self, start: Latent, actions: Tensor) -> Latent:
+        """Imagines `actions` (samples, horizon, action_dim) from one start.
+
+        Returns:
+            Latents after each action: tokens (samples, horizon, tokens, dim).
+        """
+        ...
+
+
+class Latent(NamedTuple):
+    """An encoded (or imagined) situation.
+
+    Attributes:
+        tokens: (..., tokens, dim), layer-normed patch features.
+        state: (..., state_dim), the normalised proprioception, or None where there is none.
+    """
+
+    tokens: Tensor
+    state: Tensor | None = None
+
+
+class Cost(Protocol):
+    """What a planner minimises. Knows the goal; the planner does not."""
+
+    def __call__(self, imagined: Latent, actions: Tensor) -> Tensor:
+        """Scores imagined rollouts.
+
+        Args:
+            imagined: latents after each action, tokens (samples, horizon, tokens, dim).
+            actions: (samples, horizon, action_dim).
+
+        Returns:
+            (samples,) costs, lower is better.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A planner's answer.
+
+    Attributes:
+        actions: (horizon, action_dim), the best sequence evaluated, inside the bounds.
+        cost: its cost.
+        iterations: rounds of sampling done before the answer (or the deadline).
+        best_costs: best cost known after each round.
+        elite_costs: mean cost of the elites of each round.
+        spread: (horizon, action_dim), standard deviation of the final sampling distribution.
+        mean: (horizon, action_dim), mean of the final sampling distribution: the warm start.
+        num_rollouts: imagined sequences in total.
+        seconds: wall-clock time spent.
+    """
+
+    actions: Tensor
+    cost: float
+    iterations: int
+    best_costs: Sequence[float]
+    elite_costs: Sequence[float]
+    spread: Tensor
+    mean: Tensor
+    num_rollouts: int
+    seconds: float
+
+
+class Planner(Protocol):
+    """Chooses actions by imagining them. Keeps no hidden state between calls."""
+
+    horizon: int
+
+    def plan(
+        self,
+        world: WorldModel,
+        start: Latent,
+        *,
+        cost: Cost,
+        action_spec: ActionSpec,
+        generator: Generator,
+        previous_plan: Plan | None = None,
+        deadline_seconds: float | None = None,
+    ) -> Plan:
+        """Returns the best plan found; at the deadline, the best so far."""
+        ...
