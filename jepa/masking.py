@@ -6,6 +6,7 @@ resumed run hides the same tokens as an uninterrupted one.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
@@ -39,6 +40,9 @@ class MaskSampler(ABC):
 
         Returns:
             Mask with ids on the generator's device.
+
+        Raises:
+            ValueError: if the grid is too small to show something and hide something.
         """
 
 
@@ -76,6 +80,8 @@ class MultiBlock(MaskSampler):
     def sample(self, batch: int, grid: tuple[int, int, int], *, generator: Generator) -> Mask:
         """See `MaskSampler.sample`."""
         _, height, width = grid
+        if height * width < 2:
+            raise ValueError(f"MultiBlock masks need at least 2 places a frame, got grid {grid}")
         distance = self._distance_to_blocks(batch, height, width, generator)
         num_hidden = round(self.target_fraction * height * width)
         num_hidden = min(max(num_hidden, 1), height * width - 1)
@@ -95,7 +101,8 @@ class MultiBlock(MaskSampler):
             return torch.rand(shape, generator=generator, device=device)
 
         low, high = self.aspect_ratio
-        stretch = torch.exp(uniform(batch, 1, 1, 1) * _log(high / low) + _log(low)).sqrt()
+        log_ratio = uniform(batch, 1, 1, 1) * math.log(high / low) + math.log(low)
+        stretch = torch.exp(log_ratio / 2)  # root of the blocks' height over width
         centers = uniform(2, batch, self.num_blocks, 1, 1)
         y = torch.arange(height, device=device).view(-1, 1) + 0.5
         x = torch.arange(width, device=device).view(1, -1) + 0.5
@@ -129,8 +136,8 @@ class Future(MaskSampler):
 
 def mask_generator(seed: int, step: int, rank: int, *, device: torch.device) -> Generator:
     """Returns the generator of one training step on one rank: a pure function of its arguments."""
-    generator = Generator(device=device)
-    return generator.manual_seed((seed * 1_000_003 + step) * 65_537 + rank)
+    mixed = (seed * 1_000_003 + step) * 65_537 + rank
+    return Generator(device=device).manual_seed(mixed % 2**63)
 
 
 def _through_time(places: Tensor, grid: tuple[int, int, int]) -> Tensor:
@@ -139,7 +146,3 @@ def _through_time(places: Tensor, grid: tuple[int, int, int]) -> Tensor:
     frames = torch.arange(time, device=places.device) * (height * width)
     ids = frames.view(1, -1, 1) + places.sort(dim=1).values.unsqueeze(1)
     return ids.flatten(1)
-
-
-def _log(x: float) -> float:
-    return torch.tensor(x).log().item()

@@ -46,7 +46,7 @@ def sample_sequences(
         num_samples: sequences, at least 1.
         action_spec: bounds.
         smoothness: correlation in [0, 1) of one step's noise with the step before; 0 is white
-            noise. The marginal standard deviation stays that of the distribution.
+            noise. The marginal standard deviation, before clipping, stays that of the distribution.
         generator: randomness.
 
     Returns:
@@ -80,6 +80,30 @@ def refit(
     return ActionDistribution(mean, torch.maximum(std, min_std))
 
 
+def warm_distribution(
+    first: ActionDistribution, actions: Tensor, *, executed_steps: int, warm_std: Tensor
+) -> ActionDistribution:
+    """Centres a distribution on what is left of the previous plan.
+
+    Args:
+        first: the distribution without a previous plan; the steps after its end keep this std.
+        actions: (horizon, action_dim), of the previous plan.
+        executed_steps: of these actions, from 0 to the horizon.
+        warm_std: (action_dim,), of the steps that the previous plan covers.
+
+    Raises:
+        ValueError: if the previous plan has another shape, or fewer steps than were executed.
+    """
+    horizon, action_dim = first.mean.shape
+    if actions.shape != first.mean.shape:
+        raise ValueError(
+            f"the previous plan has actions {tuple(actions.shape)}, this planner's are "
+            f"{(horizon, action_dim)}; plan without it"
+        )
+    warm = ActionDistribution(actions.to(first.mean), warm_std.expand(horizon, -1))
+    return shift(warm, executed_steps, tail_std=first.std[-1])
+
+
 def shift(distribution: ActionDistribution, steps: int, *, tail_std: Tensor) -> ActionDistribution:
     """Drops the first `steps` actions, which were executed, and repeats the last mean at the end.
 
@@ -87,6 +111,9 @@ def shift(distribution: ActionDistribution, steps: int, *, tail_std: Tensor) -> 
         distribution: of the previous plan.
         steps: executed actions, from 0 to the horizon.
         tail_std: (action_dim,), std of the appended, unplanned steps.
+
+    Raises:
+        ValueError: if `steps` is negative or beyond the horizon.
     """
     horizon = distribution.mean.shape[0]
     if not 0 <= steps <= horizon:

@@ -69,4 +69,4 @@ class ActionSpec:
             raise ValueError(f"action must have shape ({self.dim},), got {action.shape}")
         if not np.isfinite(action).all():
             raise ValueError(f"action must be finite, got {action.tolist()}")
-        return np.clip(action, np.float32(self.low), np.float32(self.high))
+        return np.clip(action, np.array(self.low, np.float32), np.array(self.high, np.float32))

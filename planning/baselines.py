@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from planning.environments.two_rooms import TwoRooms
 from planning.types import Environment, TimeStep
+
+
+@runtime_checkable
+class KnowsTheWay(Protocol):
+    """An environment that can tell the shortest way, for `oracle`."""
+
+    def shortest_path_action(self, state: np.ndarray, goal: np.ndarray, /) -> np.ndarray:
+        """Returns the action (action_dim,) of the shortest way from `state` to `goal`."""
+        ...
 
 
 def random_actions(
@@ -28,12 +37,18 @@ def do_nothing(
 class StickyRandom:
     """Keeps a random action for a while: explores further, so the data are recorded with it.
 
+    Holds the action of one episode: make a new one for each.
+
     Args:
         change_probability: chance of a fresh action at each step, in (0, 1].
     """
 
     change_probability: float = 0.15
-    _action: np.ndarray | None = field(default=None, init=False)
+    _action: np.ndarray | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.change_probability <= 1:
+            raise ValueError(f"change_probability must be in (0, 1], got {self.change_probability}")
 
     def __call__(
         self, environment: Environment, time_step: TimeStep, generator: np.random.Generator
@@ -47,25 +62,37 @@ class StickyRandom:
 def straight_line(
     environment: Environment, time_step: TimeStep, generator: np.random.Generator
 ) -> np.ndarray:
-    """Straight towards the goal's true state: what a distance in pixels would do (two_rooms)."""
-    rooms = _two_rooms(environment, "straight_line")
-    offset = rooms.goal.state - time_step.state
-    return (offset * min(1.0, rooms.max_move / max(float(np.abs(offset).max()), 1e-9))).astype(
-        np.float32
-    )
+    """Straight towards the goal's true state: what a distance in the state's units would do.
+
+    Raises:
+        ValueError: if actions are not changes of the state per step.
+    """
+    spec = environment.action_spec
+    if spec.units != tuple(f"{unit}/step" for unit in environment.state_units):
+        raise ValueError(
+            "straight_line needs actions that are changes of the state per step, "
+            f"{environment.name} has actions in {', '.join(spec.units)} and states in "
+            f"{', '.join(environment.state_units)}"
+        )
+    offset = (environment.goal.state - time_step.state).astype(np.float64)
+    reach = np.where(offset > 0, spec.high, -np.array(spec.low))  # that way, in one step
+    share = (reach / np.maximum(np.abs(offset), 1e-9)).min()
+    return (offset * min(1.0, share)).astype(np.float32)
 
 
 def oracle(
     environment: Environment, time_step: TimeStep, generator: np.random.Generator
 ) -> np.ndarray:
-    """The shortest way through the door, from the true states (two_rooms)."""
-    rooms = _two_rooms(environment, "oracle")
-    return rooms.shortest_path_action(
-        time_step.state.astype(np.float64), rooms.goal.state.astype(np.float64)
+    """The shortest way, from the true states, where the environment knows it.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    if not isinstance(environment, KnowsTheWay):
+        raise ValueError(
+            f"the oracle needs an environment with shortest_path_action(state, goal), "
+            f"{environment.name} has none"
+        )
+    return environment.shortest_path_action(
+        time_step.state.astype(np.float64), environment.goal.state.astype(np.float64)
     )
-
-
-def _two_rooms(environment: Environment, policy: str) -> TwoRooms:
-    if not isinstance(environment, TwoRooms):
-        raise ValueError(f"the {policy} policy knows two_rooms only, got {environment.name}")
-    return environment

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
 from planning.types import Latent
@@ -28,6 +29,11 @@ class GoalDistance:
     distance: Callable[[Tensor, Tensor], Tensor]
     reduction: Reduction = "mean"
 
+    def __post_init__(self) -> None:
+        if self.reduction not in get_args(Reduction):
+            allowed = " or ".join(map(repr, get_args(Reduction)))
+            raise ValueError(f"reduction must be {allowed}, got {self.reduction!r}")
+
     def __call__(self, imagined: Latent, actions: Tensor) -> Tensor:
         """Scores rollouts (samples, horizon, tokens, dim): (samples,)."""
         distances = self.per_step(imagined)
@@ -36,3 +42,18 @@ class GoalDistance:
     def per_step(self, imagined: Latent) -> Tensor:
         """Distance after every action: (samples, horizon)."""
         return self.distance(imagined.tokens, self.goal.tokens)
+
+
+def finite_costs(costs: Tensor) -> Tensor:
+    """Returns costs (samples,) with +inf for all that are not finite, so that none is the best.
+
+    Raises:
+        FloatingPointError: if none is finite: any action chosen then would be meaningless.
+    """
+    is_finite = costs.isfinite()
+    if not is_finite.any():
+        raise FloatingPointError(
+            f"all {costs.numel()} imagined costs are NaN or infinite; "
+            "check the checkpoint and the camera frame"
+        )
+    return torch.where(is_finite, costs, torch.inf)

@@ -1,4 +1,4 @@
-"""A trained `jepa` world model as a `WorldModel` for planners: the only file that imports `jepa`."""
+"""A trained `jepa` world model as a `WorldModel`: the only file of planning that imports `jepa`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ class LatentWorld:
         model: the trained world model.
         device: where to run; None keeps it where it is.
         max_samples_per_chunk: rollouts are imagined in chunks of this many, to bound memory.
+
+    Attributes:
+        num_encoded_frames: how many frames have been encoded so far.
     """
 
     def __init__(
@@ -29,6 +32,10 @@ class LatentWorld:
         device: torch.device | str | None = None,
         max_samples_per_chunk: int = 4096,
     ) -> None:
+        if max_samples_per_chunk < 1:
+            raise ValueError(
+                f"max_samples_per_chunk must be at least 1, got {max_samples_per_chunk}"
+            )
         self.model = model.eval() if device is None else model.eval().to(device)
         self.max_samples_per_chunk = max_samples_per_chunk
         self.num_encoded_frames = 0
@@ -60,35 +67,51 @@ class LatentWorld:
         Args:
             frame: (height, width, 3), uint8, RGB, of the size the encoder was made for.
             state: (state_dim,), raw units; needed to start a rollout if the model uses state, not
-                for a goal.
+                for a goal. A model that uses none does not look at it.
+
+        Returns:
+            One latent: tokens (tokens, dim), and the normalised state or None.
 
         Raises:
-            ValueError: if the frame has another shape or type, or holds a value that is not finite.
+            ValueError: if the frame has another shape or type, or the state another length or a
+                value that is not finite.
+            FloatingPointError: if the encoder returns a value that is not finite.
         """
         size = self.image_size
         if frame.shape != (size, size, 3) or frame.dtype != np.uint8:
             raise ValueError(
                 f"frame must be ({size}, {size}, 3) uint8, got {frame.shape} {frame.dtype}"
             )
+        start = None if state is None else self._normalize_state(state)
         self.num_encoded_frames += 1
-        video = torch.from_numpy(np.ascontiguousarray(frame)).to(self.device)
+        video = torch.from_numpy(frame.copy()).to(self.device)  # the frame may be read-only
         tokens = self.model.encode(video.permute(2, 0, 1)[None, :, None])[0, 0]
         if not tokens.isfinite().all():
             raise FloatingPointError("the encoder returned NaN or infinite latents for this frame")
-        return Latent(tokens, None if state is None else self._normalize_state(state))
+        return Latent(tokens, start)
 
     def rollout(self, start: Latent, actions: Tensor) -> Latent:
         """Imagines `actions` (samples, horizon, action_dim), raw units, from one start.
 
         Returns:
             Latents after each action: tokens (samples, horizon, tokens, dim), states normalised.
+
+        Raises:
+            ValueError: if the model uses state and `start` has none, or the actions do not fit.
         """
-        if start.state is None:
-            raise ValueError("a rollout needs the robot's state: call encode(frame, state)")
+        if actions.ndim != 3 or actions.shape[-1] != self.action_dim:
+            raise ValueError(
+                f"actions must be (samples, horizon, {self.action_dim}), got {tuple(actions.shape)}"
+            )
+        start_state = start.state
+        if start_state is None:
+            if self.model.dynamics.state_dim:
+                raise ValueError("a rollout needs the robot's state: call encode(frame, state)")
+            start_state = start.tokens.new_empty(0)
         chunks = []
         for part in actions.to(self.device).split(self.max_samples_per_chunk):
             tokens = start.tokens.expand(len(part), *start.tokens.shape)
-            state = start.state.expand(len(part), -1)
+            state = start_state.expand(len(part), -1)
             chunks.append(self.model.rollout(tokens, state, part))
         return Latent(*(torch.cat(column) for column in zip(*chunks, strict=True)))
 
@@ -97,6 +120,8 @@ class LatentWorld:
         return self.model.latents.distance(latents, goal)
 
     def _normalize_state(self, state: np.ndarray) -> Tensor:
+        if not self.model.dynamics.state_dim:
+            return self.model.state_mean[:0]
         state = np.asarray(state, dtype=np.float32)
         expected = self.model.state_mean.shape
         if state.shape != tuple(expected) or not np.isfinite(state).all():

@@ -37,11 +37,11 @@ class EpisodeRecord:
     Attributes:
         frames: what the camera saw, steps + 1 of (height, width, 3).
         states: true states, steps + 1.
-        actions: executed actions, one per step.
+        actions: executed actions, one per step, inside the bounds.
         goal: where it should have ended.
         is_success: the goal was reached at some step (the episode ends there).
         final_distance: to the goal at the end, in the environment's unit.
-        latent_distances: to the goal at every step, in latent space; empty without a world model.
+        latent_distances: to the goal in latent space, steps + 1; empty if nothing was planned.
         plans: one record per planning step.
     """
 
@@ -63,7 +63,8 @@ class EpisodeRecord:
 class PlanningPolicy:
     """Plans in latent space to the goal image, executes a few actions, plans again.
 
-    Holds the state of one episode: make a new one for each.
+    Holds the state of one episode: make a new one for each. Encodes the goal once, and each frame
+    that it sees once.
 
     Args:
         world: the trained world model.
@@ -72,6 +73,10 @@ class PlanningPolicy:
         reduction: over the steps of an imagined rollout, see `GoalDistance`.
         seed: of the planner's samples.
         deadline_seconds: for each plan; None plans to the end.
+
+    Attributes:
+        plans: one record per planning step so far.
+        latent_distances: to the goal, of each frame seen so far.
     """
 
     def __init__(
@@ -90,7 +95,8 @@ class PlanningPolicy:
                 f"got {execute_steps}"
             )
         self.world, self.planner = world, planner
-        self.execute_steps, self.reduction = execute_steps, reduction
+        self.execute_steps = execute_steps
+        self.reduction: Reduction = reduction
         self.deadline_seconds = deadline_seconds
         self.plans: list[PlanRecord] = []
         self.latent_distances: list[float] = []
@@ -102,10 +108,15 @@ class PlanningPolicy:
     def __call__(
         self, environment: Environment, time_step: TimeStep, generator: np.random.Generator
     ) -> np.ndarray:
-        """Returns the next action; plans when the last plan's share has been executed."""
+        """Returns the next action; plans when the last plan's share has been executed.
+
+        Raises:
+            ValueError: if the world model does not fit the environment: other actions, another
+                state or another size of frames.
+            FloatingPointError: if latents or all imagined costs are NaN or infinite.
+        """
         if self._cost is None:
-            goal = self.world.encode(environment.goal.frame)
-            self._cost = GoalDistance(goal, self.world.distance, self.reduction)
+            self._cost = self._cost_of(environment)
         now = self.observe(time_step)
         if not self._queue:
             self._queue = self._plan(environment, now, self._cost)
@@ -119,6 +130,17 @@ class PlanningPolicy:
         distance = self.world.distance(now.tokens, self._cost.goal.tokens)
         self.latent_distances.append(float(distance))
         return now
+
+    def _cost_of(self, environment: Environment) -> GoalDistance:
+        spec = environment.action_spec
+        if spec.dim != self.world.action_dim:
+            raise ValueError(
+                f"the world model imagines actions of {self.world.action_dim} dimensions, "
+                f"{environment.name} has {spec.dim} ({', '.join(spec.names)}); "
+                "use a world model that was trained on this environment"
+            )
+        goal = self.world.encode(environment.goal.frame)
+        return GoalDistance(goal, self.world.distance, self.reduction)
 
     def _plan(self, environment: Environment, now: Latent, cost: GoalDistance) -> list[np.ndarray]:
         plan = self.planner.plan(
@@ -145,15 +167,26 @@ def run_episode(
     goal: np.ndarray,
     generator: np.random.Generator,
 ) -> EpisodeRecord:
-    """Runs one episode from a start state to a goal state and tells what happened."""
+    """Runs one episode from a start state to a goal state and tells what happened.
+
+    Args:
+        environment: is reset first.
+        policy: chooses the actions; a fresh one, if it holds the state of an episode.
+        start: state to start at.
+        goal: state whose picture is the goal.
+        generator: randomness of environment and policy.
+
+    Raises:
+        ValueError: if the policy's action has a wrong shape or is not finite.
+    """
     time_step = environment.reset(generator, start=start, goal=goal)
     frames, states, actions = [time_step.frame], [time_step.state], []
     while not time_step.is_last:
-        action = policy(environment, time_step, generator)
+        action = environment.action_spec.validate(policy(environment, time_step, generator))
         time_step = environment.step(action)
         frames.append(time_step.frame)
         states.append(time_step.state)
-        actions.append(np.asarray(action, dtype=np.float32))
+        actions.append(action)
     record = EpisodeRecord(
         frames, states, actions, environment.goal, time_step.is_success,
         environment.distance_to_goal(),

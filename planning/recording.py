@@ -26,15 +26,26 @@ def record_episodes(
     """Records episodes from random starts.
 
     Args:
-        environment: records its frames, states and actions. Its goal is ignored: an episode that
-            ends early (by chance at the goal) goes on from where it is, with a new goal.
+        environment: records its frames, states and actions. Its goal and its budget of steps are
+            ignored: an episode that ends early goes on from where it is, with a new goal.
         make_policy: makes a policy for each episode.
         out: folder of the shards.
         num_episodes: how many.
         num_steps: actions per episode; there is one frame more.
         seed: of starts and policies; the same seed gives the same shards.
         overwrite: replace shards that are there.
+
+    Returns:
+        Where the shards are, and their index.
+
+    Raises:
+        ValueError: if there is nothing to record, or the policy's action is not finite.
+        data_pipelines.tar_headers.ShardError: if `out` holds shards and overwrite is False.
     """
+    if num_episodes < 1 or num_steps < 1:
+        raise ValueError(
+            f"num_episodes and num_steps must be at least 1, got {num_episodes} and {num_steps}"
+        )
     spec = environment.action_spec
     specification = TrajectorySpecification(
         state_names=environment.state_names,

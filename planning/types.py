@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch import Generator, Tensor
@@ -40,7 +40,6 @@ class Goal(NamedTuple):
     state: np.ndarray
 
 
-@runtime_checkable
 class Environment(Protocol):
     """A seeded simulator (or robot) that can be asked to start here and to go there."""
 
@@ -80,7 +79,10 @@ class Environment(Protocol):
 class WorldModel(Protocol):
     """Imagines the consequences of actions in latent space. Holds no episode state."""
 
-    action_dim: int
+    @property
+    def action_dim(self) -> int:
+        """Number of action dimensions it imagines with."""
+        ...
 
     def encode(self, frame: np.ndarray, state: np.ndarray | None = None) -> Latent:
         """Encodes one camera frame (height, width, 3) uint8, once."""
@@ -99,8 +101,9 @@ class Latent(NamedTuple):
     """An encoded (or imagined) situation.
 
     Attributes:
-        tokens: (..., tokens, dim), layer-normed patch features.
-        state: (..., state_dim), the normalised proprioception, or None where there is none.
+        tokens: (..., tokens, dim), in the latent space of the world model.
+        state: (..., state_dim), the normalised proprioception, or None where it is not known, as
+            for a goal.
     """
 
     tokens: Tensor
@@ -118,7 +121,7 @@ class Cost(Protocol):
             actions: (samples, horizon, action_dim).
 
         Returns:
-            (samples,) costs, lower is better.
+            (samples,) costs, lower is better; NaN or infinite rules a sequence out.
         """
         ...
 
@@ -128,13 +131,14 @@ class Plan:
     """A planner's answer.
 
     Attributes:
-        actions: (horizon, action_dim), the best sequence evaluated, inside the bounds.
+        actions: (horizon, action_dim), the best sequence evaluated, inside the bounds; the next
+            plan's warm start.
         cost: its cost.
         iterations: rounds of sampling done before the answer (or the deadline).
         best_costs: best cost known after each round.
         elite_costs: mean cost of the elites of each round.
         spread: (horizon, action_dim), standard deviation of the final sampling distribution.
-        mean: (horizon, action_dim), mean of the final sampling distribution: the warm start.
+        mean: (horizon, action_dim), mean of the final sampling distribution.
         num_rollouts: imagined sequences in total.
         seconds: wall-clock time spent.
     """
@@ -153,7 +157,10 @@ class Plan:
 class Planner(Protocol):
     """Chooses actions by imagining them. Keeps no hidden state between calls."""
 
-    horizon: int
+    @property
+    def horizon(self) -> int:
+        """Actions in a plan."""
+        ...
 
     def plan(
         self,
@@ -164,7 +171,24 @@ class Planner(Protocol):
         action_spec: ActionSpec,
         generator: Generator,
         previous_plan: Plan | None = None,
+        executed_steps: int = 0,
         deadline_seconds: float | None = None,
     ) -> Plan:
-        """Returns the best plan found; at the deadline, the best so far."""
+        """Returns the best plan found; at the deadline, the best so far.
+
+        Args:
+            world: imagines.
+            start: where the robot is now.
+            cost: what to minimise; knows the goal.
+            action_spec: bounds of every action.
+            generator: randomness; the same generator state gives the same plan.
+            previous_plan: the plan made before, for a warm start.
+            executed_steps: how many of its actions have been executed since, up to all.
+            deadline_seconds: stop after the iteration in which this much time has passed.
+
+        Raises:
+            ValueError: if `previous_plan` has another shape, or fewer steps than were executed.
+            FloatingPointError: if no sequence has a finite cost: any action chosen then would be
+                meaningless.
+        """
         ...

@@ -263,7 +263,7 @@ def image_strip(images: np.ndarray, *, height: int = 64, gap: int = 4) -> bytes:
 
 
 def episode_gif(frames: np.ndarray, goal: np.ndarray, *, is_success: bool) -> bytes:
-    """An episode as GIF: the agent's view on the left, the goal image on the right.
+    """An episode as GIF: the camera on the left, the goal image on the right.
 
     A bar below shows the time (and keeps equal frames apart, which GIF writers would merge). The
     border of the last frames is green after a success, red after a failure; the last one stays.

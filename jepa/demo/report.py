@@ -272,7 +272,8 @@ def _success_section(inputs: ReportInputs) -> str:
         f'<div class="bar axis"><span></span><span class="ticks">{ticks}</span><span></span></div>'
         "</div><figcaption>Share of the goals reached, with 95 % Wilson intervals (the thin "
         "lines). All policies get the same starts and goals. The oracle is an upper bound and the "
-        "straight line knows both positions; the planner sees only images. It would be bad if "
+        "straight line knows both positions. Of the goal the planner sees the image only; of the "
+        "agent, the image and its position, as a robot knows its own arm. It would be bad if "
         "the planner's interval touched that of a random policy, or if it reached goals "
         "in the same room only.</figcaption></figure>\n"
         f"{_rooms_table(success, names)}"

@@ -47,6 +47,9 @@ class ActionConditionedPredictor(nn.Module):
         depth: number of blocks.
         num_heads: attention heads; dim / num_heads must be even and at least 12.
         mlp_ratio: hidden width of the MLP over dim.
+
+    Raises:
+        ValueError: if there is no action to condition on, or the heads do not divide dim.
     """
 
     def __init__(
@@ -63,6 +66,11 @@ class ActionConditionedPredictor(nn.Module):
         mlp_ratio: float = 4.0,
     ) -> None:
         super().__init__()
+        if action_dim < 1 or state_dim < 0:
+            raise ValueError(
+                f"action_dim must be at least 1 and state_dim at least 0, got {action_dim} and "
+                f"{state_dim}"
+            )
         self.dim, self.num_heads, self.grid = dim, num_heads, grid
         self.action_dim, self.state_dim, self.output = action_dim, state_dim, output
         self.embed = nn.Linear(latent_dim, dim)
@@ -98,6 +106,9 @@ class ActionConditionedPredictor(nn.Module):
 
         Returns:
             Prediction with tokens (batch, time, tokens, latent_dim) of frames 1 ... time.
+
+        Raises:
+            ValueError: if the shapes do not fit each other or the model.
         """
         num_frames = tokens.shape[1]
         x = self._embed(tokens, states, actions).flatten(1, 2)
@@ -141,8 +152,16 @@ class ActionConditionedPredictor(nn.Module):
             actions: (batch, horizon, action_dim), normalised.
 
         Returns:
-            Prediction with tokens (batch, horizon, tokens, latent_dim).
+            Prediction with tokens (batch, horizon, tokens, latent_dim), after each action.
+
+        Raises:
+            ValueError: if there is no action, or the shapes do not fit.
         """
+        if actions.ndim != 3 or actions.shape[1] < 1:
+            raise ValueError(
+                f"actions must be (batch, horizon, {self.action_dim}) with at least one action, "
+                f"got {tuple(actions.shape)}"
+            )
         cache: Cache | None = None
         predictions = []
         for action in actions.unbind(1):
@@ -152,11 +171,23 @@ class ActionConditionedPredictor(nn.Module):
         return Prediction(*(torch.stack(part, 1) for part in zip(*predictions, strict=True)))
 
     def _embed(self, tokens: Tensor, states: Tensor, actions: Tensor) -> Tensor:
-        """(batch, time, tokens_per_frame, dim): action, state, latents."""
+        """Returns (batch, time, tokens_per_frame, dim): action, state, latents."""
+        self._refuse_misfit(tokens, states, actions)
         conditions = [self.action_embed(actions).unsqueeze(2)]
         if self.state_embed is not None:
             conditions.append(self.state_embed(states).unsqueeze(2))
         return torch.cat((*conditions, self.embed(tokens)), dim=2) + self.place_embed
+
+    def _refuse_misfit(self, tokens: Tensor, states: Tensor, actions: Tensor) -> None:
+        leading = tuple(tokens.shape[:2])
+        expected = {
+            "tokens": (tokens, (*leading, self.grid[0] * self.grid[1], self.embed.in_features)),
+            "states": (states, (*leading, self.state_dim)),
+            "actions": (actions, (*leading, self.action_dim)),
+        }
+        for name, (value, shape) in expected.items():
+            if tuple(value.shape) != shape:
+                raise ValueError(f"{name} must be {shape}, got {tuple(value.shape)}")
 
     def _rotation(self, first: int, num_frames: int, device: torch.device) -> Tensor:
         patches = grid_coordinates((1, *self.grid), device)

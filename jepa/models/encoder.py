@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from jepa.models.rope import grid_coordinates, rope_angles, rotation
@@ -51,7 +50,6 @@ class VideoEncoder(nn.Module):
         self.dim, self.num_heads = dim, num_heads
         self.tubelet = (tubelet_size, patch_size, patch_size)
         self.grid = self.grid_of((clip_length_frames, image_size, image_size))
-        rope_angles(torch.zeros(1, 3), head_dim=dim // num_heads)  # refuses impossible heads now
         self.patch_embed = nn.Conv3d(3, dim, kernel_size=self.tubelet, stride=self.tubelet)
         self.transformer = Transformer(dim, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio)
         nn.init.trunc_normal_(self.patch_embed.weight, std=0.02)
@@ -83,9 +81,16 @@ class VideoEncoder(nn.Module):
 
         Returns:
             (batch, tokens, dim), or (batch, context, dim).
+
+        Raises:
+            ValueError: if the layout, the size or the ids do not fit.
         """
-        patches = self.patchify(video)  # (batch, tokens, pixels of a tubelet)
+        patches = self.patchify(video)  # (batch, tokens, values of a tubelet)
         positions = grid_coordinates(self.grid_of(_size(video)), video.device)  # (tokens, 3)
+        if token_ids is not None and (token_ids.ndim != 2 or len(token_ids) != len(video)):
+            raise ValueError(
+                f"token_ids must be (batch={len(video)}, context), got {tuple(token_ids.shape)}"
+            )
         if token_ids is not None:  # gather before embedding: hidden pixels cost nothing
             patches = take_tokens(patches, token_ids)
             positions = positions[token_ids]  # (batch, context, 3)
@@ -95,7 +100,14 @@ class VideoEncoder(nn.Module):
         return self.transformer(tokens, rotation(angles))
 
     def patchify(self, video: Tensor) -> Tensor:
-        """Cuts (batch, 3, time, height, width) into (batch, tokens, 3 * pixels of a tubelet)."""
+        """Cuts video (batch, 3, time, height, width) into tubelets (batch, tokens, values).
+
+        The order of the 3 * tubelet_size * patch_size ** 2 values is that of a row of
+        `patch_embed.weight.flatten(1)`.
+
+        Raises:
+            ValueError: if the layout is another one, or a tubelet does not divide the video.
+        """
         if video.ndim != 5 or video.shape[1] != 3:
             raise ValueError(
                 f"video must be (batch, 3, time, height, width), got {tuple(video.shape)}"
@@ -104,7 +116,7 @@ class VideoEncoder(nn.Module):
         tubelet, patch, _ = self.tubelet
         x = video.reshape(-1, 3, time, tubelet, height, patch, width, patch)
         x = x.permute(0, 2, 4, 6, 1, 3, 5, 7)  # the layout of the convolution's weight
-        return x.flatten(4).flatten(1, 3)
+        return x.flatten(4).flatten(1, 3)  # (batch, tokens, values of a tubelet)
 
     def encode_frames(self, frames: Tensor) -> Tensor:
         """Encodes every frame on its own, as a still video of one tubelet (V-JEPA 2-AC, Sec. 3).
@@ -114,7 +126,14 @@ class VideoEncoder(nn.Module):
 
         Returns:
             (batch, time, tokens of one frame, dim).
+
+        Raises:
+            ValueError: if the layout or the size does not fit.
         """
+        if frames.ndim != 5 or frames.shape[1] != 3:
+            raise ValueError(
+                f"frames must be (batch, 3, time, height, width), got {tuple(frames.shape)}"
+            )
         batch, _, time = frames.shape[:3]
         stills = frames.transpose(1, 2).flatten(0, 1).unsqueeze(2)  # (batch * time, 3, 1, h, w)
         tokens = self(stills.expand(-1, -1, self.tubelet[0], -1, -1))

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MAX_FEATURES = 8192  # the covariance of more does not fit: 8192 ** 2 doubles are half a gigabyte
+MAX_INPUTS = 8192  # the covariance of more does not fit: 8192 ** 2 doubles are half a gigabyte
+MIN_VARIATION = 1e-9  # variance over mean square of features that still counts as varying
 
 
 class LatentSpace(nn.Module, ABC):
@@ -149,11 +150,17 @@ class SlowFeatures(LatentSpace):
         self.patch_grid = grid
         height, width = self.pool_grid or grid
         num_inputs = height * width * dim
-        if num_inputs > MAX_FEATURES:
+        if num_inputs > MAX_INPUTS:
             raise ValueError(
                 f"slow features of {height} x {width} patches of {dim} are {num_inputs} inputs, "
-                f"at most {MAX_FEATURES} are possible; set a smaller pool_grid"
+                f"at most {MAX_INPUTS} are possible; set a smaller pool_grid"
             )
+        if num_inputs < self.num_features:
+            raise ValueError(
+                f"num_features={self.num_features} exceeds the {num_inputs} inputs of {height} x "
+                f"{width} patches of {dim}; lower it, or set a larger pool_grid"
+            )
+        self.speed.zero_()  # not fitted to this encoder yet
         self.register_buffer("mean", torch.zeros(num_inputs))
         self.register_buffer("projection", torch.zeros(num_inputs, self.num_features))
 
@@ -196,40 +203,52 @@ class SlowFeatures(LatentSpace):
         """Solves for the slow directions.
 
         Args:
-            moments: of flattened tokens and their changes, from as many trajectories as possible.
+            moments: of tokens, mapped by `flatten`, from as many trajectories as possible.
 
         Raises:
             ValueError: if there were too few frames, or the features do not vary.
         """
         num_components = min(self.num_components, moments.num_frames - 1)
-        if num_components < self.num_features:
+        if num_components < self.num_features or not moments.num_changes:
             raise ValueError(
-                f"{moments.num_frames} frames are too few for {self.num_features} slow features"
+                f"{moments.num_frames} frames with {moments.num_changes} changes are too few for "
+                f"{self.num_features} slow features"
             )
-        covariance, change = moments.covariance(), moments.change_covariance()
-        scale = covariance.diagonal().clamp_min(1e-12).sqrt()
-        variance, axes = torch.linalg.eigh(covariance / scale / scale[:, None])
-        variance, axes = variance[-num_components:], axes[:, -num_components:]
-        if variance[-self.num_features] < 1e-9 * variance[-1]:
-            raise ValueError(
-                "the encoder's features hardly vary over the trajectories: it has collapsed, or "
-                "all frames are alike"
-            )
-        keep = variance > 1e-9 * variance[-1]
-        whiten = axes[:, keep] / variance[keep].sqrt() / scale[:, None]
-        speed, rotation = torch.linalg.eigh(whiten.T @ change @ whiten)
+        whiten = self._whitening(moments, num_components)  # (inputs, components)
+        change = moments.change_covariance()
+        speed, rotation = torch.linalg.eigh(whiten.T @ change @ whiten)  # slowest first
         self.mean.copy_(moments.mean())
         self.speed.copy_(speed[: self.num_features].clamp_min(1e-6))
         directions = whiten @ rotation[:, : self.num_features]
         self.projection.copy_(directions / self._root_speed())
 
+    def _whitening(self, moments: FrameMoments, num_components: int) -> Tensor:
+        """Returns (inputs, components): the leading ones, each of unit variance."""
+        covariance = moments.covariance()
+        inputs_variance = covariance.diagonal()
+        floor = MIN_VARIATION * (inputs_variance.mean() + moments.mean().square().mean())
+        scale = inputs_variance.clamp_min(floor.item()).sqrt()
+        variance, axes = torch.linalg.eigh(covariance / scale / scale[:, None])
+        variance, axes = variance[-num_components:], axes[:, -num_components:]
+        is_large = variance > 1e-9 * variance[-1]
+        if inputs_variance.mean() <= floor or is_large.sum() < self.num_features:
+            raise ValueError(
+                "the encoder's features hardly vary over the trajectories: it has collapsed, or "
+                "all frames are alike"
+            )
+        return axes[:, is_large] / variance[is_large].sqrt() / scale[:, None]
+
     def _root_speed(self) -> Tensor:
-        """(num_features,), square root of the speed relative to the slowest feature."""
+        """Returns (num_features,), the root of the speed relative to the slowest feature."""
         return (self.speed / self.speed[0]).sqrt()
 
 
 class FrameMoments:
-    """Sums for the covariance of features and of their change from one frame to the next."""
+    """Sums for the covariance of features and of their change from one frame to the next.
+
+    Args:
+        num_inputs: features of a frame.
+    """
 
     def __init__(self, num_inputs: int) -> None:
         self.num_frames = 0
@@ -239,24 +258,33 @@ class FrameMoments:
         self._change = torch.zeros(num_inputs, num_inputs, dtype=torch.float64)
 
     def add(self, features: Tensor) -> None:
-        """Adds windows of neighbouring frames, (batch, time, inputs)."""
+        """Adds windows of neighbouring frames, (batch, time, inputs).
+
+        Raises:
+            ValueError: if the layout is another one.
+        """
+        if features.ndim != 3 or features.shape[-1] != len(self._sum):
+            raise ValueError(
+                f"features must be (batch, time, {len(self._sum)}), got {tuple(features.shape)}"
+            )
+        features = features.cpu().double()  # single precision would hide a small variance
         frames = features.flatten(0, 1)
         changes = features.diff(dim=1).flatten(0, 1)
         self.num_frames += frames.shape[0]
         self.num_changes += changes.shape[0]
-        self._sum += frames.sum(0).double().cpu()
-        self._outer += (frames.T @ frames).double().cpu()
-        self._change += (changes.T @ changes).double().cpu()
+        self._sum += frames.sum(0)
+        self._outer += frames.T @ frames
+        self._change += changes.T @ changes
 
     def mean(self) -> Tensor:
-        """(inputs,)."""
+        """Returns the mean frame (inputs,)."""
         return self._sum / self.num_frames
 
     def covariance(self) -> Tensor:
-        """(inputs, inputs)."""
+        """Returns the covariance (inputs, inputs) of frames, as of a population."""
         mean = self.mean()
         return self._outer / self.num_frames - mean[:, None] * mean
 
     def change_covariance(self) -> Tensor:
-        """(inputs, inputs)."""
+        """Returns the mean square (inputs, inputs) of changes, whose mean is not removed."""
         return self._change / max(self.num_changes, 1)

@@ -19,9 +19,7 @@ def normalize_pixels(video: Tensor) -> Tensor:
         ValueError: if the layout or the dtype is another one.
     """
     if video.ndim != 5 or video.shape[1] != 3:
-        raise ValueError(
-            f"video must be (batch, 3, time, height, width), got {tuple(video.shape)}"
-        )
+        raise ValueError(f"video must be (batch, 3, time, height, width), got {tuple(video.shape)}")
     if video.dtype != torch.uint8:
         raise ValueError(f"video must be uint8 in [0, 255], got {video.dtype}")
     mean = torch.tensor(IMAGENET_MEAN, device=video.device).view(3, 1, 1, 1)

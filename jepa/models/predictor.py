@@ -10,10 +10,10 @@ from jepa.models.transformer import Transformer
 
 
 class MaskedLatentPredictor(nn.Module):
-    """Predicts the latents at hidden places from the visible ones (V-JEPA, arXiv:2404.08471, Sec. 3).
+    """Predicts the latents at hidden places from the visible ones.
 
-    With rotary positions attention does not depend on the order of its tokens, so context and
-    targets are simply concatenated.
+    As in V-JEPA (arXiv:2404.08471, Sec. 3), but with rotary positions, as in V-JEPA 2. With them
+    attention does not depend on the order of its tokens: context and targets are concatenated.
 
     Args:
         encoder_dim: width of the encoder's tokens, in and out.
@@ -60,7 +60,16 @@ class MaskedLatentPredictor(nn.Module):
 
         Returns:
             (batch, targets, encoder_dim).
+
+        Raises:
+            ValueError: if there is not one id for every context token.
         """
+        if context.shape[:-1] != context_ids.shape or len(target_ids) != len(context):
+            raise ValueError(
+                "context must be (batch, context, dim) with context_ids (batch, context) and "
+                f"target_ids (batch, targets), got {tuple(context.shape)}, "
+                f"{tuple(context_ids.shape)} and {tuple(target_ids.shape)}"
+            )
         batch, num_context = context_ids.shape
         masks = self.mask_token.expand(batch, target_ids.shape[1], -1)
         tokens = torch.cat((self.embed(context), masks), dim=1)

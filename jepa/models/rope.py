@@ -15,7 +15,16 @@ BASE = 10_000.0
 
 
 def axis_dim(head_dim: int) -> int:
-    """Channels rotated by each of the three axes; the remaining head_dim - 3 * this stay put."""
+    """Returns how many channels each of the three axes rotates; the rest of the head stays put.
+
+    Args:
+        head_dim: channels of one attention head.
+
+    Raises:
+        ValueError: if head_dim is odd or smaller than 12.
+    """
+    if head_dim % 2 or head_dim < 12:
+        raise ValueError(f"head_dim must be even and at least 12, got {head_dim}")
     return 2 * ((head_dim // 3) // 2)
 
 
@@ -23,18 +32,18 @@ def rope_angles(coordinates: Tensor, *, head_dim: int) -> Tensor:
     """Returns the rotation angle of every channel pair.
 
     Args:
-        coordinates: (..., tokens, 3), time, height and width of each token, in patches. A NaN-free
-            float; an axis that should not rotate has coordinate 0.
-        head_dim: channels of one attention head, at least 12.
+        coordinates: (..., tokens, 3), time, height and width of each token, in tokens; 0 on an axis
+            that should not rotate.
+        head_dim: channels of one attention head, even and at least 12.
 
     Returns:
-        (..., tokens, head_dim // 2) angles in radians.
+        (..., tokens, head_dim // 2) angles in radians: [time | height | width | zeros].
 
     Raises:
-        ValueError: if head_dim is odd or smaller than 12.
+        ValueError: if head_dim or the layout of the coordinates is another one.
     """
-    if head_dim % 2 or head_dim < 12:
-        raise ValueError(f"head_dim must be even and at least 12, got {head_dim}")
+    if coordinates.ndim < 2 or coordinates.shape[-1] != 3:
+        raise ValueError(f"coordinates must be (..., tokens, 3), got {tuple(coordinates.shape)}")
     pairs = axis_dim(head_dim) // 2
     index = torch.arange(pairs, device=coordinates.device, dtype=torch.float32)
     frequencies = BASE ** (-index / pairs)
@@ -45,9 +54,9 @@ def rope_angles(coordinates: Tensor, *, head_dim: int) -> Tensor:
 
 
 def rotation(angles: Tensor) -> Tensor:
-    """Returns (cosine, sine) of angles, stacked first, with a head axis: (2, ..., 1, tokens, pairs).
+    """Returns cosine and sine of angles (..., tokens, pairs): (2, ..., 1, tokens, pairs).
 
-    Computed once per forward pass and shared by all layers and heads.
+    The new axis is that of the heads. Computed once per forward pass, for all layers and heads.
     """
     return torch.stack((angles.cos(), angles.sin())).unsqueeze(-3)
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jepa.models.rope import rotate
+from jepa.models.rope import axis_dim, rotate
 
 NORM_EPS = 1e-6
 
@@ -18,8 +18,9 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
-        if dim % num_heads:
+        if num_heads < 1 or dim % num_heads:
             raise ValueError(f"dim={dim} must be divisible by num_heads={num_heads}")
+        axis_dim(dim // num_heads)  # refuses a head that cannot be rotated now, not in forward
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)

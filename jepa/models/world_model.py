@@ -15,13 +15,13 @@ from jepa.models.pixels import normalize_pixels
 
 
 class ColumnScaling(NamedTuple):
-    """Mean and standard deviation of states and actions over the training data.
+    """Mean and standard deviation of states and actions over the training data, in their units.
 
     Attributes:
         state_mean: (state_dim,).
-        state_std: (state_dim,), positive.
+        state_std: (state_dim,); a column that never changes is only centred.
         action_mean: (action_dim,).
-        action_std: (action_dim,), positive.
+        action_std: (action_dim,); likewise.
     """
 
     state_mean: Sequence[float]
@@ -31,10 +31,10 @@ class ColumnScaling(NamedTuple):
 
 
 class LatentWorldModel(nn.Module):
-    """Encodes frames and imagines what actions do to them. States and actions come in raw units.
+    """Encodes frames and imagines what actions do to them. Actions come in raw units.
 
     Args:
-        encoder: frozen.
+        encoder: gets frozen.
         latents: what the encoder's patch tokens become.
         scaling: statistics of states and actions.
         uses_state: feed proprioception to the dynamics; without it only pixels count.
@@ -80,9 +80,8 @@ class LatentWorldModel(nn.Module):
             depth=depth,
             num_heads=num_heads,
         )
-        for name, row in scaling._asdict().items():
-            values = torch.as_tensor(row, dtype=torch.float32).clone()
-            self.register_buffer(name, values, persistent=False)
+        for name, row in _without_zero_stds(scaling)._asdict().items():
+            self.register_buffer(name, torch.tensor(row, dtype=torch.float32), persistent=False)
 
     @torch.no_grad()
     def encode_patches(self, frames: Tensor) -> Tensor:
@@ -95,13 +94,23 @@ class LatentWorldModel(nn.Module):
         return self.latents(self.encode_patches(frames))
 
     def normalize_states(self, states: Tensor) -> Tensor:
-        """Raw units to zero mean and unit variance; (..., 0) if the model uses no state."""
+        """Raw units to zero mean and unit variance; (..., 0) if the model uses no state.
+
+        Raises:
+            ValueError: if there is another number of columns.
+        """
         if not self.dynamics.state_dim:
             return states[..., :0]
+        _refuse_other_columns("states", states, self.state_mean)
         return (states - self.state_mean) / self.state_std
 
     def normalize_actions(self, actions: Tensor) -> Tensor:
-        """Raw units to zero mean and unit variance."""
+        """Raw units to zero mean and unit variance.
+
+        Raises:
+            ValueError: if there is another number of columns.
+        """
+        _refuse_other_columns("actions", actions, self.action_mean)
         return (actions - self.action_mean) / self.action_std
 
     def forward(self, latents: Tensor, states: Tensor, actions: Tensor) -> Prediction:
@@ -128,3 +137,24 @@ class LatentWorldModel(nn.Module):
             Prediction with tokens (batch, horizon, tokens, dim) and normalised states.
         """
         return self.dynamics.rollout(latents, states, self.normalize_actions(actions))
+
+
+def _without_zero_stds(scaling: ColumnScaling) -> ColumnScaling:
+    """Returns std 1 for columns that vary by rounding only: dividing by their std is noise."""
+
+    def positive(means: Sequence[float], stds: Sequence[float]) -> list[float]:
+        pairs = zip(means, stds, strict=True)
+        return [1.0 if std <= 1e-6 * abs(mean) else std for mean, std in pairs]
+
+    return scaling._replace(
+        state_std=positive(scaling.state_mean, scaling.state_std),
+        action_std=positive(scaling.action_mean, scaling.action_std),
+    )
+
+
+def _refuse_other_columns(name: str, values: Tensor, mean: Tensor) -> None:
+    if values.shape[-1] != len(mean):
+        raise ValueError(
+            f"{name} must have {len(mean)} columns, as in the data that the scaling comes from, "
+            f"got {tuple(values.shape)}"
+        )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -30,4 +32,28 @@ class Objective(nn.Module, ABC):
         Args:
             predicted: (batch, targets, dim).
             target: (batch, targets, dim), no gradient flows into it.
+
+        Raises:
+            ValueError: if the shapes differ.
         """
+
+
+def mean_terms(terms: Sequence[LossTerms]) -> LossTerms:
+    """Returns the mean of the total and of every part, over terms of one objective."""
+    parts = {
+        name: torch.stack([term.parts[name] for term in terms]).mean() for name in terms[0].parts
+    }
+    return LossTerms(torch.stack([term.total for term in terms]).mean(), parts)
+
+
+def refuse_different_shapes(predicted: Tensor, target: Tensor) -> None:
+    """Raises if latents cannot be compared one by one; broadcasting would hide it.
+
+    Raises:
+        ValueError: naming both shapes.
+    """
+    if predicted.shape != target.shape:
+        raise ValueError(
+            f"predicted and target must have the same shape, got {tuple(predicted.shape)} and "
+            f"{tuple(target.shape)}"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from jepa.objectives.base import LossTerms, Objective
+from jepa.objectives.base import LossTerms, Objective, refuse_different_shapes
 
 
 class RolloutL1(Objective):
@@ -16,5 +16,6 @@ class RolloutL1(Objective):
 
     def forward(self, predicted: Tensor, target: Tensor) -> LossTerms:
         """Compares latents of any equal shape."""
+        refuse_different_shapes(predicted, target)
         loss = (predicted - target.detach()).abs().mean()
         return LossTerms(loss, {"prediction": loss})

@@ -22,25 +22,29 @@ def effective_rank(features: Tensor) -> Tensor:
 
     Returns:
         A scalar in [1, min(rows, dim)]; 1 if nothing varies.
+
+    Raises:
+        ValueError: if the layout is another one.
     """
+    if features.ndim != 2:
+        raise ValueError(f"features must be (rows, dim), got {tuple(features.shape)}")
     features = features.float()
-    features = features - features.mean(0)
-    if features.shape[0] > MAX_ROWS:
-        features = features[:: features.shape[0] // MAX_ROWS + 1]
-    singular = torch.linalg.svdvals(features)
+    if len(features) > MAX_ROWS:  # spread evenly, with no period that a token grid could share
+        features = features[torch.linspace(0, len(features) - 1, MAX_ROWS).long()]
+    singular = torch.linalg.svdvals(features - features.mean(0))
     share = singular / singular.sum().clamp_min(1e-12)
     return torch.exp(torch.special.entr(share).sum())
 
 
 @torch.no_grad()
 def feature_std(features: Tensor) -> Tensor:
-    """Returns the mean over dimensions of the standard deviation over rows, features (rows, dim)."""
+    """Returns the standard deviation of features (rows, dim) over rows, mean over dimensions."""
     return features.float().std(0).mean()
 
 
 @torch.no_grad()
 def target_online_distance(target: nn.Module, online: nn.Module) -> Tensor:
-    """Returns |target - online| / |online| over all parameters: 0 means that the EMA stands still."""
+    """Returns |target - online| / |online| over all parameters: 0 if they are the same."""
     pairs = list(zip(target.parameters(), online.parameters(), strict=True))
     difference = torch.stack([(slow - fast).float().norm() for slow, fast in pairs]).norm()
     return difference / torch.stack([fast.float().norm() for _, fast in pairs]).norm()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import lightning.pytorch as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from jepa.checkpoints.native import load_encoder
 from jepa.models import normalize_pixels
@@ -62,6 +62,11 @@ class LatentWindows(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if window_frames < 2 or batch_size < 1 or steps_per_epoch < 1:
+            raise ValueError(
+                "window_frames must be at least 2, batch_size and steps_per_epoch at least 1, got "
+                f"{window_frames}, {batch_size} and {steps_per_epoch}"
+            )
         self.trajectories: Any = trajectories
         self.encoder_folder = encoder
         self.window_frames, self.batch_size = window_frames, batch_size
@@ -112,13 +117,14 @@ class LatentWindows(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Returns windows; batch k is a function of (seed, k, rank), so a resumed run goes on."""
-        return DataLoader(_Windows(self), batch_size=None)
+        return _WindowLoader(_Windows(self), batch_size=None, sampler=_RestOfEpoch(self))
 
     def window_batch(self, step: int) -> LatentBatch:
-        """Returns the batch of one step."""
-        assert self.encoded is not None
+        """Returns the batch of one step, drawn with replacement: all windows are equally likely."""
+        assert self.encoded is not None, "call setup() first"
         rank = self.trainer.global_rank if self.trainer is not None else 0
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + step) * 65_537 + rank)
+        mixed = (self.seed * 1_000_003 + step) * 65_537 + rank
+        generator = torch.Generator().manual_seed(mixed % 2**63)
         num_trajectories, num_frames = self.encoded.states.shape[:2]
         size = (self.batch_size,)
         which = torch.randint(num_trajectories, size, generator=generator)
@@ -157,8 +163,18 @@ class LatentWindows(L.LightningDataModule):
             )
 
 
-class _Windows(IterableDataset):
-    """The rest of the current epoch's batches."""
+class _Windows(Dataset):
+    """Batches by the number of their step."""
+
+    def __init__(self, data: LatentWindows) -> None:
+        self.data = data
+
+    def __getitem__(self, step: int) -> LatentBatch:
+        return self.data.window_batch(step)
+
+
+class _RestOfEpoch(Sampler[int]):
+    """The steps of the current epoch that are still to come."""
 
     def __init__(self, data: LatentWindows) -> None:
         self.data = data
@@ -166,7 +182,17 @@ class _Windows(IterableDataset):
     def __len__(self) -> int:
         return self.data.steps_per_epoch
 
-    def __iter__(self) -> Iterator[LatentBatch]:
+    def __iter__(self) -> Iterator[int]:
         first = self.data.batches_trained()
-        for step in range(first, (first // len(self) + 1) * len(self)):
-            yield self.data.window_batch(step)
+        yield from range(first, (first // len(self) + 1) * len(self))
+
+
+class _WindowLoader(DataLoader):
+    """Has a state to tell Lightning that an epoch can be resumed; the step says where it stood."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns nothing: see `LatentWindows.batches_trained`."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores nothing."""

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 def adamw(
     modules: Iterable[nn.Module], *, learning_rate: float, weight_decay: float
 ) -> torch.optim.AdamW:
-    """Returns fused AdamW that decays matrices and leaves biases and norms alone.
+    """Returns AdamW that decays matrices and leaves biases and norms alone.
 
     Args:
         modules: their trainable parameters are optimised.
@@ -22,11 +22,14 @@ def adamw(
         weight_decay: decoupled decay of parameters with two dimensions or more.
 
     Raises:
-        ValueError: if the learning rate is not positive: nothing would be learned.
+        ValueError: if nothing would be learned: the learning rate is not positive, or no parameter
+            is trainable.
     """
     if not learning_rate > 0:
         raise ValueError(f"learning_rate must be positive, got {learning_rate}")
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError("no parameter is trainable: all of them are frozen")
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
@@ -37,7 +40,7 @@ def adamw(
 def warmup_cosine(
     optimizer: torch.optim.Optimizer,
     *,
-    total_steps: int,
+    total_steps: float,
     warmup_fraction: float,
     final_fraction: float,
 ) -> dict[str, Any]:
@@ -47,10 +50,15 @@ def warmup_cosine(
 
     Args:
         optimizer: its rates are scaled.
-        total_steps: optimizer steps of the whole run.
+        total_steps: optimizer steps of the whole run, finite.
         warmup_fraction: share of them for the warm-up, in [0, 1).
         final_fraction: last rate over the peak rate, in [0, 1].
+
+    Raises:
+        ValueError: if a fraction is out of its range, or the run has no end.
     """
+    if not math.isfinite(total_steps):
+        raise ValueError("the learning rate falls until the run ends; set trainer.max_steps")
     if not 0 <= warmup_fraction < 1 or not 0 <= final_fraction <= 1:
         raise ValueError(
             "warmup_fraction must be in [0, 1) and final_fraction in [0, 1], got "

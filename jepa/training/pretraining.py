@@ -6,19 +6,18 @@ them with those of a target encoder that follows the online one slowly and sees 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-import torch
 from torch import Tensor
 
 from data_pipelines.batch import ClipBatch
 from jepa.checkpoints.native import save_encoder
 from jepa.masking import Mask, MaskSampler, MultiBlock, mask_generator
 from jepa.models import MaskedLatentPredictor, VideoEncoder, normalize_pixels, take_tokens
-from jepa.objectives import LatentL1, Objective
+from jepa.objectives import LatentL1, LossTerms, Objective, mean_terms
 from jepa.training.collapse import CollapseMonitor
 from jepa.training.optimizers import adamw, warmup_cosine
 from jepa.training.target_encoder import TargetEncoder
@@ -26,7 +25,9 @@ from jepa.training.throughput import ThroughputMonitor
 
 
 class Pretraining(L.LightningModule):
-    """Trains a video encoder from clips alone. At the end writes `encoder/` into the run folder.
+    """Trains a video encoder from clips alone.
+
+    At the end writes the target encoder as `encoder/` into the run folder.
 
     Args:
         encoder: the online encoder.
@@ -82,47 +83,50 @@ class Pretraining(L.LightningModule):
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Mask, encode, predict, compare."""
-        video = normalize_pixels(batch.video)
+        video = normalize_pixels(batch.video)  # (batch, 3, time, height, width)
+        masks = self.sample_masks(video, step=self._batches_trained)
         target = self.target_encoder(video)  # (batch, tokens, dim)
-        losses = [
-            self.objective(self.predict(video, mask), take_tokens(target, mask.target_ids)).total
-            for mask in self.sample_masks(video)
-        ]
-        loss = torch.stack(losses).mean()
-        self.log("loss/total", loss, prog_bar=True)
-        self.log("loss/prediction", loss)
-        self._log_health(target, batch)
-        return loss
-
-    def predict(self, video: Tensor, mask: Mask) -> Tensor:
-        """Predicts the latents (batch, targets, dim) of what the mask hides."""
-        context = self.encoder(video, token_ids=mask.context_ids)
-        grid = self.encoder.grid_of((video.shape[2], video.shape[3], video.shape[4]))
-        return self.predictor(
-            context, context_ids=mask.context_ids, target_ids=mask.target_ids, grid=grid
-        )
-
-    def sample_masks(self, video: Tensor) -> list[Mask]:
-        """Draws the masks of this step: a pure function of (seed, step, rank)."""
-        generator = mask_generator(
-            self.seed, self.global_step, self.global_rank, device=video.device
-        )
-        grid = self.encoder.grid_of((video.shape[2], video.shape[3], video.shape[4]))
-        return [sampler.sample(len(video), grid, generator=generator) for sampler in self.masks]
+        loss = self.compare(self.predict(video, masks), target, masks)
+        self.log("loss/total", loss.total, prog_bar=True)
+        self.log_dict({f"loss/{name}": part for name, part in loss.parts.items()})
+        self._log_health(target)
+        return loss.total
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Logs the loss under fixed masks."""
+        """Logs the loss under masks that are the same at every validation."""
         video = normalize_pixels(batch.video)
-        target = self.target_encoder(video)
-        generator = mask_generator(self.seed, batch_idx, self.global_rank, device=video.device)
-        grid = self.encoder.grid_of((video.shape[2], video.shape[3], video.shape[4]))
-        masks = [sampler.sample(len(video), grid, generator=generator) for sampler in self.masks]
-        losses = [
-            self.objective(self.predict(video, mask), take_tokens(target, mask.target_ids)).total
+        masks = self.sample_masks(video, step=batch_idx)
+        loss = self.compare(self.predict(video, masks), self.target_encoder(video), masks)
+        self.log("validation/loss", loss.total, sync_dist=True, batch_size=len(video))
+
+    def sample_masks(self, video: Tensor, *, step: int) -> list[Mask]:
+        """Draws one mask per sampler and clip: a pure function of (seed, step, rank)."""
+        generator = mask_generator(self.seed, step, self.global_rank, device=video.device)
+        grid = self._grid(video)
+        return [sampler.sample(len(video), grid, generator=generator) for sampler in self.masks]
+
+    def predict(self, video: Tensor, masks: Sequence[Mask]) -> list[Tensor]:
+        """Predicts what each mask hides from what it shows: latents (batch, targets, dim)."""
+        return [
+            self.predictor(
+                self.encoder(video, token_ids=mask.context_ids),
+                context_ids=mask.context_ids,
+                target_ids=mask.target_ids,
+                grid=self._grid(video),
+            )
             for mask in masks
         ]
-        loss = torch.stack(losses).mean()
-        self.log("validation/loss", loss, sync_dist=True, batch_size=len(video))
+
+    def compare(
+        self, predicted: Sequence[Tensor], target: Tensor, masks: Sequence[Mask]
+    ) -> LossTerms:
+        """Compares what was predicted with the target (batch, tokens, dim): the mean over masks."""
+        return mean_terms(
+            [
+                self.objective(latents, take_tokens(target, mask.target_ids))
+                for latents, mask in zip(predicted, masks, strict=True)
+            ]
+        )
 
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
         """Returns the target encoder's tokens (batch, tokens, dim) and the keys of the clips."""
@@ -140,7 +144,7 @@ class Pretraining(L.LightningModule):
         )
         schedule = warmup_cosine(
             optimizer,
-            total_steps=int(self.trainer.estimated_stepping_batches),
+            total_steps=self.trainer.estimated_stepping_batches,
             warmup_fraction=self.warmup_fraction,
             final_fraction=self.final_learning_rate_fraction,
         )
@@ -155,7 +159,7 @@ class Pretraining(L.LightningModule):
     ) -> None:
         """Steps, then lets the target follow: here, so that a checkpoint holds both or neither."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        progress = self.global_step / max(int(self.trainer.estimated_stepping_batches), 1)
+        progress = self.global_step / self.trainer.estimated_stepping_batches
         self.target_encoder.update(self.encoder, progress=progress)
 
     def configure_callbacks(self) -> list[L.Callback]:
@@ -164,13 +168,23 @@ class Pretraining(L.LightningModule):
 
     def on_train_end(self) -> None:
         """Writes the target encoder, which is the better representation."""
-        if self.trainer.is_global_zero:
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # pyright: ignore
             save_encoder(
                 self.target_encoder.encoder,  # pyright: ignore[reportArgumentType]
                 Path(self.trainer.default_root_dir) / "encoder",
             )
 
-    def _log_health(self, target: Tensor, batch: ClipBatch) -> None:
+    @property
+    def _batches_trained(self) -> int:
+        """Batches used so far, over all resumes; several a step where gradients accumulate."""
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress
+        return progress.total.processed
+
+    def _grid(self, video: Tensor) -> tuple[int, int, int]:
+        time, height, width = video.shape[2:]
+        return self.encoder.grid_of((time, height, width))
+
+    def _log_health(self, target: Tensor) -> None:
         self.log("optim/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         if self.collapse.is_due(self.global_step):
             report = self.collapse.measure(target, self.target_encoder.encoder, self.encoder)

@@ -38,8 +38,13 @@ class TargetEncoder(nn.Module):
 
     @torch.no_grad()
     def update(self, encoder: nn.Module, *, progress: float) -> None:
-        """Moves every parameter a small step towards the online encoder's."""
+        """Moves every parameter a small step towards the online encoder's.
+
+        Args:
+            encoder: the online encoder.
+            progress: share of the run that is done, in [0, 1].
+        """
         weight = 1 - self.momentum_at(progress)
-        slow = list(self.encoder.parameters())
-        fast = [parameter.detach().float() for parameter in encoder.parameters()]
-        torch._foreach_lerp_(slow, fast, weight)
+        target: list[Tensor] = list(self.encoder.parameters())
+        online = [parameter.float() for parameter in encoder.parameters()]
+        torch._foreach_lerp_(target, online, weight)  # pyright: ignore[reportPrivateImportUsage]

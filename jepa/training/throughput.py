@@ -11,7 +11,7 @@ SMOOTHING = 0.9
 
 
 class ThroughputMonitor(Callback):
-    """Logs clips per second and the share of time between batches, which is mostly waiting for data."""
+    """Logs clips per second, and the share of time between steps: mostly waiting for data."""
 
     def __init__(self) -> None:
         self._ended_at: float | None = None
@@ -20,7 +20,11 @@ class ThroughputMonitor(Callback):
         self._seconds_per_step = 0.0
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int  # noqa: ANN401
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
     ) -> None:
         """Notes when the batch arrived."""
         self._began_at = time.perf_counter()
@@ -48,6 +52,10 @@ class ThroughputMonitor(Callback):
                 rank_zero_only=True,
             )
         self._ended_at = now
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forgets the last batch: validating is not waiting for data."""
+        self._ended_at = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forgets the last batch: what happens between epochs is not waiting for data."""

@@ -1,4 +1,4 @@
-"""Trains the action-conditioned predictor on a frozen encoder (V-JEPA 2, arXiv:2506.09985, Sec. 3.1).
+"""Trains action-conditioned dynamics on a frozen encoder (V-JEPA 2, arXiv:2506.09985, Sec. 3.1).
 
 Two losses: teacher forcing (every next frame from the true ones) and a rollout of several steps in
 which the model lives on its own predictions.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from data_pipelines.batch import TrajectoryBatch
-from jepa.checkpoints.native import load_encoder, save_world_model
+from jepa.checkpoints.native import find_encoder, load_encoder, save_world_model
 from jepa.models.latents import FrameMoments, LatentSpace, PatchTokens, SlowFeatures
 from jepa.models.world_model import ColumnScaling, LatentWorldModel
 from jepa.objectives import Objective, RolloutL1
@@ -39,7 +39,9 @@ class WorldModelTraining(L.LightningModule):
         depth: blocks of the dynamics.
         num_heads: attention heads of the dynamics.
         rollout_steps: length of the imagined rollouts; windows are cut into as many as fit.
-        fit_batches: batches of the training data that the latent space is fitted to, if it needs it.
+        state_weight: weight of the error of predicted states in the loss; at 1 it crowds out the
+            latents, whose scale is smaller (docs/log.md).
+        fit_batches: batches of the training data that `SlowFeatures` are fitted to.
         learning_rate: peak of the schedule.
         weight_decay: constant.
         warmup_fraction: share of the steps with rising learning rate.
@@ -56,6 +58,7 @@ class WorldModelTraining(L.LightningModule):
         depth: int = 24,
         num_heads: int = 16,
         rollout_steps: int = 2,
+        state_weight: float = 0.1,
         fit_batches: int = 32,
         learning_rate: float = 4.25e-4,
         weight_decay: float = 0.04,
@@ -63,12 +66,15 @@ class WorldModelTraining(L.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["latents", "objective"])
-        if rollout_steps < 1:
-            raise ValueError(f"rollout_steps must be at least 1, got {rollout_steps}")
+        if rollout_steps < 1 or fit_batches < 1:
+            raise ValueError(
+                f"rollout_steps and fit_batches must be at least 1, got {rollout_steps} and "
+                f"{fit_batches}"
+            )
         self.encoder_folder = encoder
         self.latents = latents or PatchTokens()
         self.objective = objective or RolloutL1()
-        self.uses_state = uses_state
+        self.uses_state, self.state_weight = uses_state, state_weight
         self.dim, self.depth, self.num_heads = dim, depth, num_heads
         self.rollout_steps, self.fit_batches = rollout_steps, fit_batches
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
@@ -80,6 +86,7 @@ class WorldModelTraining(L.LightningModule):
         if self.world is not None:
             return
         statistics = self._datamodule.statistics
+        self._refuse_another_encoder()
         self.world = LatentWorldModel(
             load_encoder(self.encoder_folder),
             self.latents,
@@ -101,7 +108,7 @@ class WorldModelTraining(L.LightningModule):
         latents = world.latents(self.patches(batch))  # (batch, time, tokens, dim)
         forced, forced_state = self.teacher_forcing(latents, batch)
         imagined, imagined_state = self.rollout(latents, batch)
-        loss = forced + imagined + forced_state + imagined_state
+        loss = forced + imagined + self.state_weight * (forced_state + imagined_state)
         self.log("loss/total", loss, prog_bar=True)
         self.log("loss/teacher_forcing", forced, prog_bar=True)
         self.log("loss/rollout", imagined, prog_bar=True)
@@ -168,7 +175,7 @@ class WorldModelTraining(L.LightningModule):
         )
         schedule = warmup_cosine(
             optimizer,
-            total_steps=int(self.trainer.estimated_stepping_batches),
+            total_steps=self.trainer.estimated_stepping_batches,
             warmup_fraction=self.warmup_fraction,
             final_fraction=0.01,
         )
@@ -184,10 +191,8 @@ class WorldModelTraining(L.LightningModule):
 
     def on_train_end(self) -> None:
         """Writes the world model."""
-        if self.trainer.is_global_zero:
-            save_world_model(
-                self._world, Path(self.trainer.default_root_dir) / "world_model"
-            )
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # pyright: ignore
+            save_world_model(self._world, Path(self.trainer.default_root_dir) / "world_model")
 
     @property
     def _world(self) -> LatentWorldModel:
@@ -204,12 +209,22 @@ class WorldModelTraining(L.LightningModule):
             )
         return datamodule
 
+    def _refuse_another_encoder(self) -> None:
+        """Raises if the data were encoded by an encoder that is not the model's."""
+        folder = getattr(self._datamodule, "encoder_folder", None)
+        if folder is not None and find_encoder(folder) != find_encoder(self.encoder_folder):
+            raise ValueError(
+                f"the data are encoded by {folder}, the world model is to see through "
+                f"{self.encoder_folder}: give both the same encoder"
+            )
+
     def _segments(self, num_frames: int) -> int:
         segments = (num_frames - 1) // self.rollout_steps
         if segments < 1:
             raise ValueError(
                 f"rollout_steps={self.rollout_steps} needs windows of at least "
-                f"{self.rollout_steps + 1} frames, got clip_length_frames={num_frames}"
+                f"{self.rollout_steps + 1} frames, got {num_frames}; lower it, or raise the data's "
+                "clip_length_frames (window_frames of LatentWindows)"
             )
         return segments
 

@@ -51,7 +51,7 @@ class TwoRooms:
         self._border = size * 2.0 / 64
         self._wall_left, self._wall_right = size * 30.0 / 64, size * 34.0 / 64
         self._door_half_height = size * 8.0 / 64
-        self._background = self._draw_background()
+        self._background = self._draw_background()  # (height, width, 3) float
         self._position: np.ndarray | None = None
         self._goal: Goal | None = None
         self._steps = 0
@@ -139,6 +139,22 @@ class TwoRooms:
             if self.is_free(position):
                 return position
 
+    def draw_task(
+        self, generator: np.random.Generator, index: int
+    ) -> tuple[np.ndarray, np.ndarray, str]:
+        """Draws start, goal and group: even ones in the same room, odd ones in different rooms.
+
+        In the same room they are at least a quarter of the frame apart.
+        """
+        wants_same_room = index % 2 == 0
+        while True:
+            start, goal = self.sample_position(generator), self.sample_position(generator)
+            same_room = self.room(start) == self.room(goal)
+            if same_room != wants_same_room:
+                continue
+            if not same_room or np.linalg.norm(goal - start) >= self.image_size / 4:
+                return start, goal, "same_room" if same_room else "different_rooms"
+
     def shortest_path_action(self, position: np.ndarray, goal: np.ndarray) -> np.ndarray:
         """The oracle: straight to the goal in the same room, else through the door."""
         target = goal
@@ -153,9 +169,8 @@ class TwoRooms:
         if self.room(position) == self.room(goal):
             return float(np.linalg.norm(goal - position))
         near, far = self._door_sides(position)
-        return float(
-            np.linalg.norm(near - position) + np.linalg.norm(far - near) + np.linalg.norm(goal - far)
-        )
+        legs = (near - position, far - near, goal - far)
+        return float(sum(np.linalg.norm(leg) for leg in legs))
 
     # ------------------------------------------------------------------ pictures
 
@@ -166,6 +181,11 @@ class TwoRooms:
         coverage = np.clip(self.agent_radius + 0.5 - distance, 0.0, 1.0)[..., None]
         frame = self._background * (1 - coverage) + np.array(AGENT) * coverage
         return frame.round().astype(np.uint8)
+
+    @property
+    def background(self) -> np.ndarray:
+        """The rooms without the agent: (height, width, 3) uint8."""
+        return self._background.round().astype(np.uint8)
 
     def _draw_background(self) -> np.ndarray:
         size = self.image_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -13,9 +14,10 @@ from planning.action_sampling import (
     initial_distribution,
     refit,
     sample_sequences,
-    shift,
+    warm_distribution,
 )
 from planning.action_space import ActionSpec
+from planning.costs import finite_costs
 from planning.types import Cost, Latent, Plan, WorldModel
 
 
@@ -26,7 +28,8 @@ class CEM:
     Args:
         horizon: actions in a sequence.
         num_samples: sequences per iteration.
-        num_elites: best sequences that the next distribution is fitted to.
+        num_elites: best sequences that the next distribution is fitted to; fewer where fewer
+            have a finite cost.
         num_iterations: rounds.
         momentum: share of the old mean and std that is kept, in [0, 1).
         initial_std: first standard deviation, in half-ranges of the action bounds.
@@ -58,8 +61,8 @@ class CEM:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         for name in ("initial_std", "warm_std", "min_std"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
 
     @torch.inference_mode()
     def plan(
@@ -74,21 +77,7 @@ class CEM:
         executed_steps: int = 0,
         deadline_seconds: float | None = None,
     ) -> Plan:
-        """Returns the best plan found; see `planning.types.Planner`.
-
-        Args:
-            world: imagines.
-            start: where the robot is now.
-            cost: what to minimise; knows the goal.
-            action_spec: bounds of every action.
-            generator: randomness; the same generator state gives the same plan.
-            previous_plan: the plan made before, for a warm start.
-            executed_steps: how many of its actions have been executed since.
-            deadline_seconds: stop after the iteration in which this much time has passed.
-
-        Raises:
-            FloatingPointError: if no sampled sequence has a finite cost.
-        """
+        """Returns the best plan found; see `planning.types.Planner`."""
         began = time.perf_counter()
         distribution = self._first(action_spec, start.tokens, previous_plan, executed_steps)
         low, high = action_spec.bounds(start.tokens)
@@ -105,7 +94,8 @@ class CEM:
                 generator=generator,
             )
             costs = finite_costs(cost(world.rollout(start, actions), actions))
-            elites = costs.topk(self.num_elites, largest=False)
+            num_elites = min(self.num_elites, int(costs.isfinite().sum()))
+            elites = costs.topk(num_elites, largest=False)
             if elites.values[0].item() < best_cost:
                 best_cost, best_actions = elites.values[0].item(), actions[elites.indices[0]]
             distribution = refit(
@@ -116,7 +106,7 @@ class CEM:
             if deadline_seconds is not None and time.perf_counter() - began > deadline_seconds:
                 break
         return Plan(
-            actions=best_actions,
+            actions=best_actions.clone(),
             cost=best_cost,
             iterations=len(best_costs),
             best_costs=best_costs,
@@ -133,21 +123,9 @@ class CEM:
         first = initial_distribution(spec, self.horizon, std=self.initial_std, reference=reference)
         if previous is None:
             return first
-        std = torch.full_like(first.std, 1.0) * first.std * (self.warm_std / self.initial_std)
-        warm = ActionDistribution(previous.actions.to(reference), std)
-        return shift(warm, executed_steps, tail_std=first.std[0])
-
-
-def finite_costs(costs: Tensor) -> Tensor:
-    """Returns costs (samples,) with non-finite ones at +inf, so that they never become elites.
-
-    Raises:
-        FloatingPointError: if none is finite: any action chosen then would be meaningless.
-    """
-    is_finite = costs.isfinite()
-    if not is_finite.any():
-        raise FloatingPointError(
-            f"all {costs.numel()} imagined costs are NaN or infinite; "
-            "check the checkpoint and the camera frame"
+        return warm_distribution(
+            first,
+            previous.actions,
+            executed_steps=executed_steps,
+            warm_std=first.std[0] * (self.warm_std / self.initial_std),
         )
-    return torch.where(is_finite, costs, torch.inf)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
 import torch
 from torch import Generator
 
-from planning.action_sampling import initial_distribution, sample_sequences
+from planning.action_sampling import initial_distribution, sample_sequences, warm_distribution
 from planning.action_space import ActionSpec
-from planning.planners.cem import finite_costs
+from planning.costs import finite_costs
 from planning.types import Cost, Latent, Plan, WorldModel
 
 
 @dataclass(frozen=True)
 class RandomShooting:
-    """Imagines many random sequences and returns the best; the previous plan competes with them.
+    """Imagines many random sequences and returns the best.
+
+    One of them is the rest of the previous plan, or, without one, the middle of the bounds.
 
     Args:
         horizon: actions in a sequence.
@@ -31,11 +34,13 @@ class RandomShooting:
     smoothness: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.horizon < 1 or self.num_samples < 1:
-            raise ValueError(
-                f"horizon and num_samples must be at least 1, got {self.horizon} and "
-                f"{self.num_samples}"
-            )
+        for name in ("horizon", "num_samples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.std < math.inf:
+            raise ValueError(f"std must be positive and finite, got {self.std}")
+        if not 0 <= self.smoothness < 1:
+            raise ValueError(f"smoothness must be in [0, 1), got {self.smoothness}")
 
     @torch.inference_mode()
     def plan(
@@ -50,7 +55,10 @@ class RandomShooting:
         executed_steps: int = 0,
         deadline_seconds: float | None = None,
     ) -> Plan:
-        """See `planning.types.Planner`. One batch, so a deadline cannot shorten it."""
+        """Returns the best plan found; see `planning.types.Planner`.
+
+        It is one batch, so a deadline cannot shorten it.
+        """
         began = time.perf_counter()
         distribution = initial_distribution(
             action_spec, self.horizon, std=self.std, reference=start.tokens
@@ -62,19 +70,24 @@ class RandomShooting:
             smoothness=self.smoothness,
             generator=generator,
         )
-        if previous_plan is not None and executed_steps < self.horizon:
-            kept = previous_plan.actions[executed_steps:]
-            actions[0, : len(kept)] = kept
+        if previous_plan is not None:
+            warm = warm_distribution(
+                distribution,
+                previous_plan.actions,
+                executed_steps=executed_steps,
+                warm_std=distribution.std[0],
+            )
+            actions[0] = action_spec.clip(warm.mean)
         costs = finite_costs(cost(world.rollout(start, actions), actions))
         best = int(costs.argmin())
         return Plan(
-            actions=actions[best],
+            actions=actions[best].clone(),
             cost=costs[best].item(),
             iterations=1,
             best_costs=[costs[best].item()],
             elite_costs=[costs[best].item()],
             spread=distribution.std,
-            mean=actions[best],
+            mean=distribution.mean,
             num_rollouts=self.num_samples,
             seconds=time.perf_counter() - began,
         )

@@ -262,6 +262,13 @@ def test_the_verdict_names_the_counts():
     assert text.count(". ") == 0  # one sentence
 
 
+def test_the_verdict_compares_with_the_strongest_baseline_that_is_not_the_oracle():
+    entries = {"straight_line": 0.5, "random": 0.1, "do_nothing": 0.0, "oracle": 1.0}
+    success = {name: {"rate": r, "low": r, "high": r} for name, r in entries.items()}
+    success["planner"] = {"rate": 0.9, "low": 0.8, "high": 0.95}
+    assert "walking straight to the goal, reached" in report.verdict({"success": success})
+
+
 # What is missing does not break the page.
 
 OPTIONAL = [

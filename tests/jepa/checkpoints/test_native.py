@@ -1,0 +1,200 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from jepa.checkpoints.native import (
+    load_encoder,
+    load_world_model,
+    save_encoder,
+    save_world_model,
+    untrained_encoder,
+)
+from jepa.models.latents import PatchTokens, SlowFeatures
+from jepa.models.world_model import ColumnScaling, LatentWorldModel
+
+
+@pytest.fixture
+def encoder(make_encoder):
+    return make_encoder()
+
+
+@pytest.fixture
+def saved(encoder, tmp_path):
+    return save_encoder(encoder, tmp_path / "run" / "encoder")
+
+
+@pytest.fixture
+def make_world(encoder):
+    def make(latents):
+        return LatentWorldModel(
+            encoder,
+            latents,
+            scaling=ColumnScaling((0.1, 1 / 3), (0.2, 1e-3), (0.0,), (0.7,)),
+            uses_state=True,
+            dim=24,
+            depth=1,
+            num_heads=2,
+        ).eval()
+
+    return make
+
+
+def same_weights(one, two):
+    left, right = one.state_dict(), two.state_dict()
+    return left.keys() == right.keys() and all(
+        torch.equal(left[name], right[name]) for name in left
+    )
+
+
+def test_an_encoder_comes_back_bit_by_bit_in_evaluation_mode(encoder, saved):
+    loaded = load_encoder(saved)
+    assert same_weights(loaded, encoder)
+    assert loaded.config == encoder.config
+    assert not loaded.training
+    video = torch.randn(1, 3, 4, 32, 32)
+    assert torch.equal(loaded(video), encoder(video))
+
+
+def test_the_run_folder_is_as_good_as_the_folder_in_it(encoder, saved):
+    assert same_weights(load_encoder(saved.parent), encoder)
+    assert same_weights(load_encoder(str(saved)), encoder)
+
+
+def test_saving_again_replaces_and_leaves_no_other_file(saved, make_encoder):
+    other = make_encoder(seed=9)
+    save_encoder(other, saved)
+    assert same_weights(load_encoder(saved), other)
+    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_an_untrained_encoder_is_the_same_architecture_with_weights_of_its_seed(encoder, saved):
+    before = torch.random.get_rng_state()
+    one, same, other = (untrained_encoder(saved, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert one.config == encoder.config
+    assert same_weights(one, same)
+    assert not same_weights(one, other)
+    assert not same_weights(one, encoder)
+
+
+@pytest.mark.parametrize(
+    "make_latents",
+    [
+        PatchTokens,
+        lambda: SlowFeatures(num_features=6, num_tokens=2, pool_grid=(2, 2)),
+    ],
+    ids=["patches", "slow"],
+)
+def test_a_world_model_comes_back_with_latents_dynamics_and_scaling(
+    make_latents, make_world, tmp_path
+):
+    world = make_world(make_latents())
+    if isinstance(world.latents, SlowFeatures):  # as if fitted
+        for value in world.latents.buffers():
+            value.uniform_(0.5, 1.0)
+    loaded = load_world_model(save_world_model(world, tmp_path / "world_model").parent)
+    assert same_weights(loaded, world)
+    assert loaded.config == world.config
+    assert loaded.latents.is_fitted
+    frames = torch.randint(0, 256, (2, 3, 1, 32, 32), dtype=torch.uint8)
+    states, actions = torch.rand(2, 2), torch.rand(2, 3, 1)
+    first, second = (
+        model.rollout(model.encode(frames)[:, 0], model.normalize_states(states), actions)
+        for model in (world, loaded)
+    )
+    assert torch.equal(first.tokens, second.tokens)
+    assert torch.equal(first.state, second.state)
+    goal = world.encode(frames)[0, 0]
+    distances = [model.latents.distance(first.tokens, goal) for model in (world, loaded)]
+    assert torch.equal(*distances)
+
+
+# What is refused: always one line.
+
+
+def refused(folder, error, words, load=load_encoder):
+    with pytest.raises(error, match=words) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def change_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    for place, value in changes.items():
+        if value is None:
+            del config[place]
+        else:
+            config[place] = value
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    words = "no VideoEncoder in .*nowhere: expected config.json and model.safetensors"
+    refused(tmp_path / "nowhere", FileNotFoundError, words)
+
+
+def test_a_model_of_another_kind_is_refused(saved):
+    words = "no LatentWorldModel in"
+    refused(saved, FileNotFoundError, words, load=load_world_model)
+
+
+def test_weights_that_are_cut_short_are_refused(saved):
+    weights = saved / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    refused(saved, ValueError, r"model\.safetensors cannot be read: ")
+
+
+def test_weights_that_are_something_else_are_refused(saved):
+    (saved / "model.safetensors").write_bytes(b"not a file of tensors")
+    refused(saved, ValueError, r"model\.safetensors cannot be read: ")
+
+
+def test_missing_weights_are_refused(saved):
+    (saved / "model.safetensors").unlink()
+    refused(saved, ValueError, r"model\.safetensors cannot be read: ")
+
+
+def test_weights_with_other_names_are_refused(saved):
+    weights = load_file(saved / "model.safetensors")
+    weights["extra"] = weights.pop("transformer.norm.weight")
+    save_file(weights, saved / "model.safetensors")
+    words = r"1 missing \['transformer.norm.weight'\], 1 unexpected \['extra'\]"
+    refused(saved, ValueError, words)
+
+
+def test_weights_with_other_shapes_are_refused(saved, encoder):
+    change_config(saved, encoder=encoder.config | {"patch_size": 16})
+    words = (
+        r"does not fit config.json: patch_embed.weight is \(48, 3, 2, 8, 8\), not \(48, 3, 2, 16"
+    )
+    refused(saved, ValueError, words)
+
+
+@pytest.mark.parametrize(
+    ("described", "words"),
+    [
+        ({"patch": 16}, "unexpected keyword argument 'patch'"),
+        ("large", "describes no model of this version"),
+        (None, "it has no 'encoder'"),
+    ],
+)
+def test_a_config_that_describes_no_encoder_is_refused(described, words, saved):
+    change_config(saved, encoder=described)
+    refused(saved, ValueError, words)
+
+
+def test_a_latent_space_that_is_not_known_is_refused(make_world, tmp_path):
+    folder = save_world_model(make_world(PatchTokens()), tmp_path)
+    change_config(folder, latents={"name": "FastFeatures"})
+    refused(folder, ValueError, "it has no 'FastFeatures'", load=load_world_model)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"{", "is not JSON"), (b"\xff\xfe", "is not JSON"), (b"[]", "an object")],
+)
+def test_a_config_that_cannot_be_read_is_refused(content, words, saved):
+    (saved / "config.json").write_bytes(content)
+    refused(saved, ValueError, f"config.json .*{words}")

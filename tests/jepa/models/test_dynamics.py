@@ -1,0 +1,160 @@
+import re
+
+import pytest
+import torch
+
+from jepa.models import ActionConditionedPredictor
+
+BATCH, TIME, GRID, LATENT_DIM, ACTION_DIM = 3, 5, (2, 3), 10, 2
+
+
+def make(*, state_dim=4, output="normed"):
+    torch.manual_seed(0)
+    dynamics = ActionConditionedPredictor(
+        latent_dim=LATENT_DIM,
+        action_dim=ACTION_DIM,
+        state_dim=state_dim,
+        grid=GRID,
+        output=output,
+        dim=24,
+        depth=2,
+        num_heads=2,
+    )
+    with torch.no_grad():  # large enough that everything matters
+        for parameter in dynamics.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return dynamics
+
+
+def make_windows(state_dim=4):
+    tokens = torch.randn(BATCH, TIME, GRID[0] * GRID[1], LATENT_DIM)
+    return tokens, torch.randn(BATCH, TIME, state_dim), torch.randn(BATCH, TIME, ACTION_DIM)
+
+
+@pytest.fixture(params=[("normed", 4), ("residual", 4), ("normed", 0), ("residual", 0)], ids=str)
+def world(request):
+    output, state_dim = request.param
+    return make(state_dim=state_dim, output=output), make_windows(state_dim)
+
+
+def close(one, two):
+    for left, right in zip(one, two, strict=True):
+        torch.testing.assert_close(left, right, atol=1e-5, rtol=1e-4)
+
+
+def test_a_prediction_looks_like_what_is_predicted(world):
+    dynamics, windows = world
+    predicted = dynamics(*windows)
+    assert predicted.tokens.shape == windows[0].shape
+    assert predicted.state.shape == windows[1].shape
+
+
+@pytest.mark.parametrize("changed", [0, 1, 2], ids=["tokens", "states", "actions"])
+def test_the_future_does_not_change_earlier_predictions(changed):
+    dynamics, windows = make(), make_windows()
+    before = dynamics(*windows)
+    windows[changed][:, 3] = torch.randn_like(windows[changed][:, 3])
+    after = dynamics(*windows)
+    close((part[:, :3] for part in after), (part[:, :3] for part in before))
+    for time in (3, 4):  # and it does change the later ones
+        assert not torch.allclose(after.tokens[:, time], before.tokens[:, time], atol=1e-3)
+        assert not torch.allclose(after.state[:, time], before.state[:, time], atol=1e-3)
+
+
+def test_steps_with_a_cache_equal_the_whole_at_once(world):
+    dynamics, windows = world
+    whole, cache = dynamics(*windows), None
+    for time in range(TIME):
+        step, cache = dynamics.step(*(part[:, time] for part in windows), cache=cache)
+        close(step, (part[:, time] for part in whole))
+
+
+def test_a_rollout_equals_feeding_predictions_back_without_a_cache(world):
+    dynamics, (tokens, states, actions) = world
+    imagined = dynamics.rollout(tokens[:, 0], states[:, 0], actions)
+    tokens, states = tokens[:, :1], states[:, :1]
+    for time in range(TIME):
+        predicted = dynamics(tokens, states, actions[:, : time + 1])
+        tokens = torch.cat((tokens, predicted.tokens[:, -1:]), dim=1)
+        states = torch.cat((states, predicted.state[:, -1:]), dim=1)
+    close(imagined, (tokens[:, 1:], states[:, 1:]))
+
+
+def test_another_action_gives_another_future_from_that_step_on(world):
+    dynamics, (tokens, states, actions) = world
+    before = dynamics.rollout(tokens[:, 0], states[:, 0], actions).tokens
+    actions[:, 2] += 1.0
+    after = dynamics.rollout(tokens[:, 0], states[:, 0], actions).tokens
+    torch.testing.assert_close(after[:, :2], before[:, :2])
+    assert ((after - before)[:, 2:].abs().amax((-2, -1)) > 1e-2).all()
+
+
+def test_a_cache_of_one_past_serves_many_samples():
+    dynamics, (tokens, states, actions) = make(), make_windows()
+    _, cache = dynamics.step(tokens[:1, 0], states[:1, 0], actions[:1, 0])
+    shared, _ = dynamics.step(tokens[:, 1], states[:, 1], actions[:, 1], cache=cache)
+    for part in (tokens, states, actions):
+        part[:, 0] = part[:1, 0]
+    whole = dynamics(tokens[:, :2], states[:, :2], actions[:, :2])
+    close(shared, (part[:, 1] for part in whole))
+
+
+def test_normed_latents_have_zero_mean_and_unit_variance():
+    tokens = make(output="normed")(*make_windows()).tokens
+    torch.testing.assert_close(tokens.mean(-1), torch.zeros(tokens.shape[:-1]), atol=1e-5, rtol=0)
+    variance = tokens.var(-1, unbiased=False)
+    torch.testing.assert_close(variance, torch.ones_like(variance), atol=1e-3, rtol=0)
+
+
+def test_residual_dynamics_that_say_nothing_copy_the_latest_frame():
+    dynamics, windows = make(output="residual"), make_windows()
+    for head in (dynamics.proj, dynamics.state_proj):
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+    predicted = dynamics(*windows)
+    assert torch.equal(predicted.tokens, windows[0])
+    assert torch.equal(predicted.state, windows[1])
+
+
+def test_time_counts_by_differences_only():
+    """With all frames and actions alike, only a frame's own past can tell it from the others."""
+    dynamics, windows = make(), make_windows()
+    still = [part[:, :1].expand(-1, TIME, *part.shape[2:]) for part in windows]
+    early = dynamics(*(part[:, :3] for part in still))
+    cache, positions = None, dynamics._rotation
+    dynamics._rotation = lambda first, count, device: positions(first + 7, count, device)
+    for time in range(3):
+        late, cache = dynamics.step(*(part[:, time] for part in still), cache=cache)
+        close(late, (part[:, time] for part in early))
+
+
+def test_places_of_a_frame_are_told_apart():
+    dynamics, (tokens, states, actions) = make(), make_windows()
+    tokens = tokens[:, :, :1].expand(-1, -1, 6, -1)  # the same latent everywhere
+    predicted = dynamics(tokens, states, actions).tokens
+    assert not torch.allclose(predicted[:, :, 0], predicted[:, :, 1], atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        (((3, 5, 5, 10), (3, 5, 4), (3, 5, 2)), "tokens must be (3, 5, 6, 10), got (3, 5, 5, 10)"),
+        (((3, 5, 6, 9), (3, 5, 4), (3, 5, 2)), "tokens must be (3, 5, 6, 10), got (3, 5, 6, 9)"),
+        (((3, 5, 6, 10), (3, 5, 0), (3, 5, 2)), "states must be (3, 5, 4), got (3, 5, 0)"),
+        (((3, 5, 6, 10), (3, 5, 4), (3, 4, 2)), "actions must be (3, 5, 2), got (3, 4, 2)"),
+    ],
+)
+def test_windows_that_do_not_fit_are_refused(shapes, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        make()(*(torch.zeros(shape) for shape in shapes))
+
+
+def test_a_rollout_without_an_action_is_refused():
+    tokens, states, actions = make_windows()
+    with pytest.raises(ValueError, match=r"at least one action, got \(3, 0, 2\)"):
+        make().rollout(tokens[:, 0], states[:, 0], actions[:, :0])
+
+
+def test_a_world_without_actions_is_refused():
+    with pytest.raises(ValueError, match=r"action_dim must be at least 1 .* got 0 and 2"):
+        ActionConditionedPredictor(latent_dim=8, action_dim=0, state_dim=2, grid=(2, 2))

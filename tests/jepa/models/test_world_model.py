@@ -1,0 +1,90 @@
+import pytest
+import torch
+
+from jepa.models import normalize_pixels
+from jepa.models.latents import PatchTokens, SlowFeatures
+from jepa.models.world_model import ColumnScaling, LatentWorldModel
+
+SCALING = ColumnScaling(
+    state_mean=(1.0, 2.0, 0.3),
+    state_std=(2.0, 0.5, 1e-17),  # the last column never changes
+    action_mean=(0.5, 0.1),
+    action_std=(0.25, 0.0),  # neither does this one
+)
+
+
+@pytest.fixture
+def make_world(make_encoder):
+    def make(*, uses_state=True, latents=None):
+        world = LatentWorldModel(
+            make_encoder(),
+            latents or PatchTokens(),
+            scaling=SCALING,
+            uses_state=uses_state,
+            dim=24,
+            depth=1,
+            num_heads=2,
+        )
+        return world.eval()
+
+    return make
+
+
+@pytest.fixture
+def frames():
+    return torch.randint(0, 256, (2, 3, 4, 32, 32), dtype=torch.uint8)
+
+
+def test_encoding_is_pixels_encoder_latent_space(make_world, frames):
+    world = make_world()
+    patches = world.encoder.encode_frames(normalize_pixels(frames))
+    torch.testing.assert_close(world.encode_patches(frames), patches)
+    torch.testing.assert_close(world.encode(frames), world.latents(patches))
+    assert not world.encode(frames).requires_grad
+
+
+def test_raw_units_become_zero_mean_and_unit_variance_and_constants_zero(make_world):
+    world = make_world()
+    states = world.normalize_states(torch.tensor([[1.0, 2.0, 0.3], [3.0, 3.0, 0.3]]))
+    torch.testing.assert_close(states, torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 0.0]]))
+    actions = world.normalize_actions(torch.tensor([[0.75, 0.1]]))
+    torch.testing.assert_close(actions, torch.tensor([[1.0, 0.0]]))
+
+
+def test_teacher_forcing_and_rollout_agree_on_the_first_step(make_world, frames):
+    world = make_world()
+    latents, states, actions = world.encode(frames), torch.randn(2, 4, 3), torch.randn(2, 4, 2)
+    forced = world(latents, states, actions)
+    imagined = world.rollout(latents[:, 0], world.normalize_states(states[:, 0]), actions)
+    torch.testing.assert_close(imagined.tokens[:, 0], forced.tokens[:, 0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(imagined.state[:, 0], forced.state[:, 0], atol=1e-5, rtol=1e-4)
+
+
+def test_a_world_of_pixels_alone_ignores_states(make_world, frames):
+    world = make_world(uses_state=False)
+    latents, actions = world.encode(frames), torch.randn(2, 4, 2)
+    one, two = (world(latents, states, actions) for states in torch.randn(2, 2, 4, 3))
+    assert torch.equal(one.tokens, two.tokens)
+    assert one.state.shape == (2, 4, 0)
+
+
+def test_the_encoder_is_frozen_and_the_dynamics_are_not(make_world):
+    world = make_world()
+    assert not any(parameter.requires_grad for parameter in world.encoder.parameters())
+    assert all(parameter.requires_grad for parameter in world.dynamics.parameters())
+
+
+def test_the_latent_space_decides_what_the_dynamics_predict(make_world):
+    latents = SlowFeatures(num_features=6, num_tokens=2)
+    dynamics = make_world(latents=latents).dynamics
+    assert (dynamics.output, dynamics.grid, dynamics.proj.out_features) == ("residual", (1, 2), 3)
+    dynamics = make_world().dynamics
+    assert (dynamics.output, dynamics.grid, dynamics.proj.out_features) == ("normed", (4, 4), 48)
+
+
+def test_states_and_actions_of_another_world_are_refused(make_world):
+    world = make_world()
+    with pytest.raises(ValueError, match=r"states must have 3 columns.* got \(2, 5\)"):
+        world.normalize_states(torch.zeros(2, 5))
+    with pytest.raises(ValueError, match=r"actions must have 2 columns.* got \(2, 4\)"):
+        world.normalize_actions(torch.zeros(2, 4))

@@ -1,0 +1,121 @@
+import logging
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from jepa.training.collapse import (
+    MAX_ROWS,
+    CollapseMonitor,
+    effective_rank,
+    feature_std,
+    target_online_distance,
+)
+
+
+def with_singular_values(*values, offset=0.0):
+    """Rows of mean `offset` whose singular values are in the ratio of the values."""
+    half = torch.diag(torch.tensor(values))
+    return torch.cat((half, -half)) + offset
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+@pytest.mark.parametrize(
+    ("values", "rank"),
+    [
+        ((1.0,) * 8, 8.0),
+        ((2.0, 2.0, 0.0, 0.0), 2.0),
+        ((1.0, 0.0, 0.0), 1.0),
+        ((3.0, 1.0), math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))),
+    ],
+)
+def test_the_effective_rank_worked_out_by_hand(values, rank, offset):
+    features = with_singular_values(*values, offset=offset)
+    assert effective_rank(features).item() == pytest.approx(rank, abs=1e-4)
+
+
+def test_the_effective_rank_does_not_change_with_scale_or_rotation():
+    features = torch.randn(50, 6) * torch.arange(1.0, 7.0)
+    rotation, _ = torch.linalg.qr(torch.randn(6, 6))
+    turned = effective_rank(features @ rotation * 30)
+    torch.testing.assert_close(turned, effective_rank(features), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "features", [torch.full((40, 7), 0.1), torch.zeros(40, 7), torch.ones(1, 7)]
+)
+def test_what_does_not_vary_has_rank_one(features):
+    assert effective_rank(features).item() == pytest.approx(1.0)
+
+
+def test_rows_beyond_the_limit_are_chosen_from_all_places_of_the_grid():
+    """61440 rows in which every 16th is alike: a stride of 16 would see one kind only."""
+    features = torch.eye(16).repeat(61440 // 16, 1)
+    assert len(features) // MAX_ROWS + 1 == 16
+    assert effective_rank(features).item() == pytest.approx(15.0, abs=0.01)  # 16, less the mean
+
+
+def test_features_of_another_layout_are_refused():
+    with pytest.raises(ValueError, match=r"must be \(rows, dim\), got \(2, 3, 4\)"):
+        effective_rank(torch.zeros(2, 3, 4))
+
+
+def test_the_feature_std_is_over_rows_and_averaged_over_dimensions():
+    features = torch.tensor([[0.0, 5.0], [2.0, 5.0]])  # standard deviations sqrt(2) and 0
+    assert feature_std(features).item() == pytest.approx(math.sqrt(2) / 2)
+
+
+def test_the_distance_of_target_and_online_is_relative_to_the_online_one():
+    one, two = nn.Linear(3, 2), nn.Linear(3, 2)
+    assert target_online_distance(one, one) == 0
+    for module, value in ((one, 1.5), (two, 1.0)):
+        for parameter in module.parameters():
+            nn.init.constant_(parameter, value)
+    assert target_online_distance(one, two).item() == pytest.approx(0.5)
+
+
+@pytest.fixture
+def monitor():
+    return CollapseMonitor(every_n_steps=10, min_rank_fraction=0.25, min_std=0.01)
+
+
+HEALTHY = torch.randn(4, 30, 8, generator=torch.Generator().manual_seed(0))
+LOW_RANK = HEALTHY[..., :1] * torch.ones(8)
+TINY = HEALTHY * 1e-4
+
+
+def measure(monitor, tokens):
+    module = nn.Linear(2, 2)
+    return monitor.measure(tokens, module, module)
+
+
+def test_healthy_features_are_measured_without_a_warning(monitor, caplog):
+    report = measure(monitor, HEALTHY)
+    assert 7 < report["collapse/effective_rank"] <= 8
+    assert report["collapse/feature_std"].item() == pytest.approx(1.0, abs=0.1)
+    assert report["collapse/target_online_distance"] == 0
+    assert caplog.records == []
+
+
+def test_clips_that_look_alike_are_seen_in_the_rank_over_clips():
+    alike = HEALTHY[:1].expand(4, -1, -1)
+    report = measure(CollapseMonitor(every_n_steps=1, min_rank_fraction=0, min_std=0), alike)
+    assert report["collapse/effective_rank"] > 7
+    assert report["collapse/clip_rank"].item() == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("collapsed", [LOW_RANK, TINY], ids=["rank", "std"])
+def test_collapse_is_said_once_and_only_when_it_is_there(collapsed, monitor, caplog):
+    with caplog.at_level(logging.WARNING):
+        for tokens in (HEALTHY, collapsed, collapsed, HEALTHY, collapsed):
+            measure(monitor, tokens)
+    (record,) = caplog.records
+    assert "the representation is collapsing: effective rank" in record.getMessage()
+    assert "of 8 (floor 2.0)" in record.getMessage()
+
+
+def test_it_is_due_at_every_nth_step(monitor):
+    assert [step for step in range(31) if monitor.is_due(step)] == [0, 10, 20, 30]
+    with pytest.raises(ValueError, match="every_n_steps must be at least 1, got 0"):
+        CollapseMonitor(every_n_steps=0, min_rank_fraction=0.1, min_std=0.1)

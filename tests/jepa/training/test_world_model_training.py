@@ -1,0 +1,223 @@
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from data_pipelines.batch import TrajectoryBatch
+from data_pipelines.datamodules import ClipDataModule, TrajectoryDataModule
+from data_pipelines.tar_headers import ShardError
+from jepa.checkpoints.native import load_encoder, load_world_model, save_encoder
+from jepa.models import Prediction
+from jepa.models.latents import SlowFeatures
+from jepa.training.latent_windows import LatentWindows
+from jepa.training.world_model_training import WorldModelTraining
+
+
+@pytest.fixture
+def make_model(encoder_folder):
+    def make(**options):
+        torch.manual_seed(0)
+        settings = {"dim": 24, "depth": 1, "num_heads": 2, "learning_rate": 3e-3}
+        return WorldModelTraining(encoder_folder, **(settings | options))
+
+    return make
+
+
+@pytest.fixture
+def make_stream(trajectory_shards):
+    """Windows whose frames are encoded in every step."""
+
+    def make(*, frames=5, **options):
+        settings = {"image_size": 32, "batch_size": 8, "steps_per_epoch": 30}
+        return TrajectoryDataModule(trajectory_shards, frames, **(settings | options))
+
+    return make
+
+
+@pytest.fixture
+def make_windows(one_scene_shards, encoder_folder):
+    """Windows of frames that are encoded once."""
+
+    def make(*, frames=5, encoder=encoder_folder, steps_per_epoch=50):
+        trajectories = TrajectoryDataModule(
+            one_scene_shards, 200, image_size=32, batch_size=1, steps_per_epoch=1
+        )
+        return LatentWindows(
+            trajectories,
+            encoder,
+            window_frames=frames,
+            batch_size=32,
+            steps_per_epoch=steps_per_epoch,
+        )
+
+    return make
+
+
+def slow_features():
+    return SlowFeatures(num_features=8, num_components=32)
+
+
+@pytest.mark.parametrize("way", ["stream", "windows"])
+def test_a_tiny_run_learns_and_leaves_a_world_model(
+    way, make_model, make_stream, make_windows, make_trainer, tmp_path
+):
+    steps, latents, make_data = {
+        "stream": (40, None, make_stream),
+        "windows": (250, slow_features(), make_windows),
+    }[way]
+    model, trainer = make_model(latents=latents), make_trainer(steps)
+    trainer.fit(model, make_data())
+    # The loss falls, and where there was time for it, below that of copying the latest frame.
+    assert sum(trainer.losses[-5:]) < 0.5 * sum(trainer.losses[:5])
+    logged = trainer.callback_metrics
+    assert way == "stream" or logged["loss/teacher_forcing"] < 0.9 * logged["baseline/copy"]
+    # The encoder has not moved.
+    before, world = load_encoder(model.encoder_folder), model.world.eval()
+    for name, value in before.state_dict().items():
+        assert torch.equal(world.encoder.state_dict()[name], value)
+    # What the run leaves imagines the same.
+    loaded = load_world_model(tmp_path)
+    frames = torch.randint(0, 256, (2, 3, 1, 32, 32), dtype=torch.uint8)
+    states, actions = torch.rand(2, 2), torch.rand(2, 3, 2) * 0.2 - 0.1
+    for left, right in zip(
+        *(
+            world_of.rollout(
+                world_of.encode(frames)[:, 0], world_of.normalize_states(states), actions
+            )
+            for world_of in (world, loaded)
+        ),
+        strict=True,
+    ):
+        assert torch.equal(left, right)
+
+
+def test_a_learned_world_obeys_its_actions(make_model, make_windows, make_trainer):
+    """State is in the model: moving right must be imagined as moving right."""
+    model = make_model(latents=slow_features(), rollout_steps=2)
+    make_trainer(400).fit(model, make_windows())
+    world = model.world.eval()
+    encoded = model.trainer.datamodule.encoded
+    start = world.latents(encoded.tokens[0, :20])
+    states = world.normalize_states(encoded.states[0, :20])
+    moves = torch.tensor([[0.08, 0.0], [-0.08, 0.0], [0.0, 0.08], [0.0, -0.08]])
+    ends = [
+        world.rollout(start, states, move.expand(20, 2, 2)).state[:, -1].mean(0) for move in moves
+    ]
+    assert ends[0][0] > ends[1][0] + 0.5  # in standard deviations
+    assert ends[2][1] > ends[3][1] + 0.5
+
+
+def test_slow_features_are_fitted_once_and_come_back_with_a_checkpoint(
+    make_model, make_windows, make_trainer, tmp_path, monkeypatch
+):
+    def fit(steps, **options):
+        saving = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=3, save_top_k=-1)
+        model = make_model(latents=slow_features())
+        trainer = make_trainer(steps, callbacks=[saving])
+        trainer.fit(model, make_windows(steps_per_epoch=4), **options)
+        return model, trainer
+
+    whole, straight = fit(6)
+    assert whole.latents.is_fitted
+
+    def never(self, latents):
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr(WorldModelTraining, "fit_slow_features", never)
+    resumed, trainer = fit(6, ckpt_path=str(tmp_path / "step=3.ckpt"))
+    assert trainer.losses == straight.losses[-3:]
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, atol=1e-6, rtol=0)
+
+
+def test_slow_features_see_all_of_the_batches_that_are_asked_for(
+    make_model, make_windows, make_trainer, monkeypatch
+):
+    seen = []
+    monkeypatch.setattr(SlowFeatures, "fit", lambda self, moments: seen.append(moments))
+    make_trainer(1).fit(make_model(latents=slow_features(), fit_batches=3), make_windows())
+    assert (seen[0].num_frames, seen[0].num_changes) == (3 * 32 * 5, 3 * 32 * 4)
+
+
+class AddingWorld(torch.nn.Module):
+    """Stands for a world model: latents are numbers that actions add to."""
+
+    def normalize_states(self, states):
+        return states
+
+    def rollout(self, latents, states, actions):
+        total = actions.cumsum(1).unsqueeze(2)  # (batch, horizon, 1, 1)
+        return Prediction(latents.unsqueeze(1) + total, states.unsqueeze(1) + total[:, :, 0])
+
+
+@pytest.mark.parametrize(("steps", "segments"), [(1, 6), (2, 3), (3, 2), (4, 1), (6, 1)])
+def test_a_window_is_cut_into_rollouts_that_start_at_true_frames(steps, segments, make_model):
+    """A world that adds its actions up imagines the truth, so both losses are zero."""
+    model = make_model(rollout_steps=steps)
+    model.world = AddingWorld()
+    actions = torch.randn(2, 6, 1)
+    states = torch.cat((torch.zeros(2, 1, 1), actions.cumsum(1)), dim=1)
+    batch = TrajectoryBatch(torch.empty(0), states, actions, ("a", "b"))
+    assert model._segments(7) == segments
+    latents = states.unsqueeze(2)  # (batch, time, tokens, dim)
+    assert [loss.item() for loss in model.rollout(latents, batch)] == pytest.approx(
+        [0, 0], abs=1e-6
+    )
+    wrong = latents + torch.arange(7).view(1, 7, 1, 1)  # latents that drift by 1 a frame
+    loss, _ = model.rollout(wrong, batch)
+    assert loss.item() == pytest.approx((steps + 1) / 2, abs=1e-5)  # mean of 1 ... steps
+
+
+def test_a_world_of_pixels_alone_has_no_loss_of_states(make_model, make_windows, make_trainer):
+    trainer = make_trainer(2)
+    trainer.fit(make_model(uses_state=False), make_windows())
+    assert trainer.callback_metrics["loss/state"] == 0
+    logged = trainer.callback_metrics
+    parts = logged["loss/teacher_forcing"] + logged["loss/rollout"]
+    torch.testing.assert_close(logged["loss/total"], parts)
+
+
+# What is refused.
+
+
+def test_rollouts_longer_than_the_windows_are_refused(make_model, make_stream, make_trainer):
+    with pytest.raises(ValueError, match=r"rollout_steps=5 .* at least 6 frames, got 5; lower it"):
+        make_trainer(1).fit(make_model(rollout_steps=5), make_stream())
+
+
+@pytest.mark.parametrize("name", ["rollout_steps", "fit_batches"])
+def test_no_rollout_and_no_fit_are_refused(name, make_model):
+    with pytest.raises(ValueError, match="rollout_steps and fit_batches must be at least 1"):
+        make_model(**{name: 0})
+
+
+def test_clips_without_actions_are_refused(make_model, make_trainer, clip_shards):
+    data = ClipDataModule(clip_shards, 4, image_size=32, batch_size=4)
+    with pytest.raises(ValueError, match="needs data with actions and states: use"):
+        make_trainer(1).fit(make_model(), data)
+
+
+def test_shards_of_videos_are_refused(make_model, make_trainer, clip_shards):
+    data = TrajectoryDataModule(clip_shards, 4, image_size=32, batch_size=4)
+    with pytest.raises(ShardError, match="holds no trajectories"):
+        make_trainer(1).fit(make_model(), data)
+
+
+def test_data_encoded_by_another_encoder_are_refused(
+    make_model, make_windows, make_trainer, make_encoder, tmp_path
+):
+    other = str(save_encoder(make_encoder(seed=5), tmp_path / "other"))
+    with pytest.raises(ValueError, match=r"encoded by .*other.* give both the same encoder"):
+        make_trainer(1).fit(make_model(), make_windows(encoder=other))
+
+
+def test_a_run_folder_and_the_encoder_in_it_are_the_same_encoder(
+    make_model, make_windows, make_trainer, encoder_folder
+):
+    run_folder = encoder_folder.removesuffix("/encoder")
+    make_trainer(1).fit(make_model(), make_windows(encoder=run_folder))
+
+
+def test_a_missing_encoder_is_one_clear_line(make_stream, make_trainer, tmp_path):
+    model = WorldModelTraining(str(tmp_path / "nowhere"), dim=24, depth=1, num_heads=2)
+    with pytest.raises(FileNotFoundError, match=r"no VideoEncoder in .*nowhere: expected"):
+        make_trainer(1).fit(model, make_stream())

@@ -1,0 +1,308 @@
+"""Model-predictive control: what is planned when, from what, and when an episode ends."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+
+from planning.action_space import ActionSpec
+from planning.baselines import do_nothing
+from planning.latent_world import LatentWorld
+from planning.mpc import PlanningPolicy, run_episode
+from planning.planners.cem import CEM
+from planning.planners.random_shooting import RandomShooting
+from planning.types import Latent
+
+START, GOAL = np.array([8.0, 8.0]), np.array([10.0, 24.0])  # in one room, 16 pixels apart
+
+
+class PerfectWorld:
+    """Reads the disc's place off the picture; actions move it, and there are no walls."""
+
+    def __init__(self, disc_position, action_dim=2):
+        self.disc_position, self.action_dim = disc_position, action_dim
+        self.device = torch.device("cpu")
+        self.encoded, self.states = [], []
+
+    def encode(self, frame, state=None):
+        self.encoded.append(frame)
+        self.states.append(state)
+        place = torch.from_numpy(self.disc_position(frame)).float()
+        return Latent(place[None])
+
+    def rollout(self, start, actions):
+        return Latent(start.tokens + actions.cumsum(1).unsqueeze(2))
+
+    def distance(self, latents, goal):
+        return (latents - goal).norm(dim=-1).mean(-1)
+
+
+@dataclass
+class ScriptedPlanner:
+    """Plans (number of the plan / 10, number of the step / 10), and notes what it was asked."""
+
+    make_plan: object
+    horizon: int = 4
+    asked: list = field(default_factory=list)
+
+    def plan(self, world, start, **options):
+        number = len(self.asked)
+        steps = torch.arange(self.horizon) / 10
+        plan = self.make_plan(torch.stack([torch.full_like(steps, number / 10), steps], dim=-1))
+        self.asked.append({"start": start, "plan": plan, **options})
+        return plan
+
+
+@pytest.fixture
+def perfect(disc_position):
+    return PerfectWorld(disc_position)
+
+
+@pytest.fixture
+def scripted(make_plan):
+    return ScriptedPlanner(make_plan)
+
+
+def played(environment, policy, *, start=START, goal=GOAL):
+    generator = np.random.default_rng(0)
+    return run_episode(environment, policy, start=start, goal=goal, generator=generator)
+
+
+def numbers(episode):
+    """(plan, step) of each executed action of a scripted planner."""
+    return [tuple(round(float(value) * 10) for value in action) for action in episode.actions]
+
+
+# When it plans, and with what.
+
+
+@pytest.mark.parametrize(
+    ("execute_steps", "expected"),
+    [
+        (1, [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]),
+        (2, [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]),
+        (4, [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]),
+    ],
+)
+def test_it_executes_so_many_steps_of_each_plan(rooms, perfect, scripted, execute_steps, expected):
+    policy = PlanningPolicy(perfect, scripted, execute_steps=execute_steps)
+    episode = played(rooms(max_steps=6), policy)
+    assert numbers(episode) == expected
+    assert [record.step for record in episode.plans] == list(range(0, 6, execute_steps))
+
+
+def test_each_plan_is_given_the_one_before_and_how_much_of_it_was_executed(
+    rooms, perfect, scripted
+):
+    played(rooms(max_steps=6), PlanningPolicy(perfect, scripted, execute_steps=2))
+    first, second, third = scripted.asked
+    assert first["previous_plan"] is None
+    assert second["previous_plan"] is first["plan"]
+    assert third["previous_plan"] is second["plan"]
+    assert second["executed_steps"] == third["executed_steps"] == 2
+
+
+def test_each_plan_begins_where_the_camera_sees_the_robot(rooms, perfect, scripted, disc_position):
+    episode = played(rooms(max_steps=6), PlanningPolicy(perfect, scripted, execute_steps=3))
+    for asked, step in zip(scripted.asked, (0, 3), strict=True):
+        place = disc_position(episode.frames[step])
+        assert asked["start"].tokens[0].numpy() == pytest.approx(place, abs=1e-5)
+    assert np.array_equal(perfect.states[1], episode.states[0])
+    assert perfect.states[0] is None  # a goal is a picture only
+
+
+def test_deadline_and_bounds_are_handed_on(rooms, perfect, scripted):
+    policy = PlanningPolicy(perfect, scripted, deadline_seconds=0.25)
+    environment = rooms(max_steps=1)
+    played(environment, policy)
+    assert scripted.asked[0]["deadline_seconds"] == 0.25
+    assert scripted.asked[0]["action_spec"] == environment.action_spec
+
+
+@pytest.mark.parametrize("execute_steps", [0, 5, -1])
+def test_more_or_fewer_steps_than_a_plan_has_cannot_be_executed(perfect, scripted, execute_steps):
+    match = f"execute_steps must be from 1 to the horizon 4, got {execute_steps}"
+    with pytest.raises(ValueError, match=match):
+        PlanningPolicy(perfect, scripted, execute_steps=execute_steps)
+
+
+def test_a_reduction_that_is_not_known_is_refused_before_acting(rooms, perfect, scripted):
+    with pytest.raises(ValueError, match="reduction must be 'mean' or 'last', got 'first'"):
+        played(rooms(), PlanningPolicy(perfect, scripted, reduction="first"))
+    assert scripted.asked == []
+
+
+# What is remembered.
+
+
+def test_imagined_distances_are_those_along_the_chosen_actions(
+    rooms, perfect, scripted, disc_position
+):
+    episode = played(rooms(max_steps=2), PlanningPolicy(perfect, scripted))
+    (record,) = episode.plans
+    place, goal = disc_position(episode.frames[0]), disc_position(episode.goal.frame)
+    places = place + record.plan.actions.numpy().cumsum(0)
+    expected = np.linalg.norm(places - goal, axis=-1)
+    assert record.imagined_distances.shape == (4,)
+    assert record.imagined_distances == pytest.approx(expected, abs=1e-4)
+
+
+def test_latent_distances_are_measured_at_every_frame(rooms, perfect, disc_position):
+    episode = played(rooms(), PlanningPolicy(perfect, CEM(horizon=4, num_samples=64, num_elites=8)))
+    goal = disc_position(episode.goal.frame)
+    expected = [np.linalg.norm(disc_position(frame) - goal) for frame in episode.frames]
+    assert episode.latent_distances == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_episode_has_one_more_frame_and_state_than_actions(rooms, perfect, scripted):
+    environment = rooms(max_steps=5)
+    episode = played(environment, PlanningPolicy(perfect, scripted))
+    assert (len(episode.frames), len(episode.states), episode.num_steps) == (6, 6, 5)
+    for frame, state in zip(episode.frames, episode.states, strict=True):
+        difference = np.abs(environment.render(state).astype(int) - frame)
+        assert difference.max() <= 1  # a state is rounded to float32
+    assert np.array_equal(episode.goal.frame, environment.render(GOAL))
+
+
+def test_recorded_actions_are_those_executed_inside_the_bounds(rooms):
+    def too_far(environment, time_step, generator):
+        return np.array([-0.5, 100.0])
+
+    episode = played(rooms(max_steps=3), too_far)
+    assert [action.tolist() for action in episode.actions] == [[-0.5, 2.5]] * 3
+    assert episode.states[1] - episode.states[0] == pytest.approx([-0.5, 2.5])
+
+
+def test_a_policy_that_does_not_plan_leaves_no_plans(rooms):
+    episode = played(rooms(max_steps=3), do_nothing)
+    assert (episode.plans, episode.latent_distances) == ([], [])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_action_that_is_not_finite_stops_the_episode(rooms, bad):
+    with pytest.raises(ValueError, match="action must be finite"):
+        played(rooms(), lambda environment, time_step, generator: np.array([0.0, bad]))
+
+
+# The end of an episode.
+
+
+@pytest.mark.parametrize("planner_class", [CEM, RandomShooting])
+@pytest.mark.parametrize("reduction", ["mean", "last"])
+def test_with_a_perfect_model_it_reaches_the_goal_and_ends_there(
+    rooms, perfect, planner_class, reduction
+):
+    policy = PlanningPolicy(perfect, planner_class(horizon=4), execute_steps=2, reduction=reduction)
+    episode = played(rooms(), policy)
+    assert episode.is_success
+    assert 6 <= episode.num_steps <= 12  # 16 pixels in steps of at most 2.5, to within 2
+    distances = [float(np.linalg.norm(state - GOAL)) for state in episode.states]
+    assert episode.final_distance == pytest.approx(distances[-1], abs=1e-4)
+    assert distances[-1] < 2.0 <= min(distances[:-1])
+
+
+def test_without_success_it_ends_when_the_steps_are_used_up(rooms, perfect, scripted):
+    episode = played(rooms(max_steps=6), PlanningPolicy(perfect, scripted))
+    assert (episode.num_steps, episode.is_success) == (6, False)
+
+
+def test_an_episode_that_begins_at_the_goal_needs_no_action(rooms, perfect, scripted):
+    episode = played(rooms(), PlanningPolicy(perfect, scripted), goal=START)
+    assert (episode.num_steps, episode.is_success, episode.final_distance) == (0, True, 0.0)
+    assert scripted.asked == []
+
+
+# Randomness.
+
+
+def test_the_same_seed_gives_the_same_episode_and_another_seed_another(rooms, perfect):
+    def actions(seed):
+        planner = CEM(horizon=4, num_samples=32, num_elites=4)
+        return np.stack(played(rooms(), PlanningPolicy(perfect, planner, seed=seed)).actions)
+
+    assert np.array_equal(actions(0), actions(0))
+    assert not np.array_equal(actions(0)[0], actions(1)[0])
+
+
+def test_two_plans_of_one_episode_draw_different_samples(rooms, perfect):
+    planner = RandomShooting(horizon=2, num_samples=4)
+    states = []
+    original = perfect.rollout
+
+    def spy(start, actions):
+        if len(actions) > 1:
+            states.append(actions[1:].clone())  # the first is the mean or the previous plan
+        return original(start, actions)
+
+    perfect.rollout = spy
+    played(rooms(max_steps=2), PlanningPolicy(perfect, planner, execute_steps=1))
+    assert not torch.equal(states[0], states[1])
+
+
+# With a real world model.
+
+
+@pytest.mark.parametrize("latents", ["slow", "patches"])
+@pytest.mark.parametrize("execute_steps", [1, 2])
+def test_each_frame_of_an_episode_and_the_goal_are_encoded_once(
+    rooms, make_model, latents, execute_steps
+):
+    world, images = LatentWorld(make_model(latents=latents)), []
+    world.model.encoder.register_forward_hook(lambda *io: images.append(len(io[2])))
+    planner = CEM(horizon=2, num_samples=16, num_elites=4, num_iterations=2)
+    episode = played(
+        rooms(max_steps=5), PlanningPolicy(world, planner, execute_steps=execute_steps)
+    )
+    assert sum(images) == len(images) == world.num_encoded_frames == len(episode.frames) + 1
+    assert len(episode.latent_distances) == len(episode.frames)
+    assert np.isfinite(episode.latent_distances).all()
+
+
+def test_a_model_for_other_actions_is_refused_before_acting(rooms, make_model, scripted):
+    class ThreeActions(type(rooms())):
+        @property
+        def action_spec(self):
+            return ActionSpec(("dx", "dy", "grip"), ("1",) * 3, (-1.0,) * 3, (1.0,) * 3)
+
+    world = LatentWorld(make_model())
+    match = r"imagines actions of 2 dimensions, two_rooms has 3 \(dx, dy, grip\)"
+    with pytest.raises(ValueError, match=match):
+        played(ThreeActions(image_size=32), PlanningPolicy(world, scripted))
+    assert scripted.asked == []
+    assert world.num_encoded_frames == 0
+
+
+def test_other_bounds_than_those_of_the_training_are_kept(rooms, perfect):
+    class SmallSteps(type(rooms())):
+        @property
+        def action_spec(self):
+            return ActionSpec(("dx", "dy"), ("pixel/step",) * 2, (-0.5, 0.0), (0.25, 1.0))
+
+    planner = CEM(horizon=4, num_samples=64, num_elites=8)
+    episode = played(SmallSteps(image_size=32, max_steps=6), PlanningPolicy(perfect, planner))
+    actions = np.stack(episode.actions)
+    assert (actions >= [-0.5, 0.0]).all()
+    assert (actions <= [0.25, 1.0]).all()
+    assert actions[:, 1].mean() > 0.8  # the goal is below
+
+
+def test_a_goal_of_another_size_is_refused_before_acting(rooms, make_model, scripted):
+    larger = type(rooms())(image_size=64)
+    policy = PlanningPolicy(LatentWorld(make_model()), scripted)
+    with pytest.raises(ValueError, match=r"frame must be \(32, 32, 3\) uint8, got \(64, 64, 3\)"):
+        played(larger, policy, start=START * 2, goal=GOAL * 2)
+    assert scripted.asked == []
+
+
+def test_a_broken_model_stops_the_episode_instead_of_acting(rooms, make_model):
+    model = make_model()
+    with torch.no_grad():
+        model.dynamics.proj.weight.fill_(float("nan"))
+    executed = []
+    environment = rooms()
+    environment.step = executed.append
+    planner = CEM(horizon=2, num_samples=8, num_elites=2)
+    with pytest.raises(FloatingPointError, match="imagined costs are NaN or infinite"):
+        played(environment, PlanningPolicy(LatentWorld(model), planner, execute_steps=1))
+    assert executed == []

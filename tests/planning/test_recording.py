@@ -1,0 +1,178 @@
+"""Recorded episodes, read back through the data pipelines."""
+
+import numpy as np
+import pytest
+
+from data_pipelines.datamodules import TrajectoryDataModule
+from data_pipelines.tar_headers import ShardError
+from planning.baselines import StickyRandom
+from planning.recording import record_episodes
+
+
+def record(environment, out, *, num_episodes=4, num_steps=20, seed=0, **options):
+    return record_episodes(
+        environment,
+        options.pop("policy", StickyRandom),
+        out,
+        num_episodes=num_episodes,
+        num_steps=num_steps,
+        seed=seed,
+        **options,
+    )
+
+
+def read(folder, *, num_episodes=4, num_steps=20):
+    """All episodes as (frames, states, actions) by key, frames (time, height, width, 3)."""
+    data = TrajectoryDataModule(
+        str(folder), clip_length_frames=num_steps + 1, image_size=32, batch_size=num_episodes
+    )
+    (batch,) = data.train_dataloader()
+    frames = batch.frames.permute(0, 2, 3, 4, 1).numpy()
+    columns = zip(frames, batch.states.numpy(), batch.actions.numpy(), strict=True)
+    return dict(sorted(zip(batch.keys, columns, strict=True))), data
+
+
+@pytest.fixture(scope="module")
+def recorded(rooms, tmp_path_factory):
+    out = tmp_path_factory.mktemp("recorded")
+    record(rooms(max_steps=100), out)
+    return out
+
+
+def resimulated(environment, state, actions):
+    states = [state.astype(np.float64)]
+    for action in actions:
+        states.append(environment.move(states[-1], action))
+    return np.stack(states)
+
+
+def test_every_episode_has_exactly_so_many_actions_and_one_frame_more(recorded):
+    episodes, data = read(recorded)
+    assert len(episodes) == data.index.num_samples == 4
+    for frames, states, actions in episodes.values():
+        assert (frames.shape, states.shape, actions.shape) == ((21, 32, 32, 3), (21, 2), (20, 2))
+
+
+def test_actions_lead_from_each_state_to_the_next(recorded, rooms):
+    episodes, _ = read(recorded)
+    for _, states, actions in episodes.values():
+        np.testing.assert_allclose(resimulated(rooms(), states[0], actions), states, atol=1e-3)
+        assert np.abs(np.diff(states, axis=0)).max() > 1  # it moves
+
+
+def test_each_frame_shows_the_state_of_its_step_and_not_of_a_neighbour(recorded, rooms):
+    episodes, _ = read(recorded)
+    num_moves = 0
+    for frames, states, _ in episodes.values():
+        drawn = np.stack([rooms().render(state) for state in states]).astype(int)
+        for step, other in [(t, t + 1) for t in range(20)] + [(t + 1, t) for t in range(20)]:
+            if np.linalg.norm(states[step] - states[other]) > 1:
+                right, wrong = (np.abs(frames[step] - drawn[t]).mean() for t in (step, other))
+                assert right < wrong
+                num_moves += 1
+    assert num_moves > 100
+
+
+def test_names_units_bounds_and_rate_are_those_of_the_environment(recorded, rooms):
+    _, data = read(recorded)
+    environment, found = rooms(), data.specification
+    assert (found.state_names, found.state_units) == (("x", "y"), ("pixel", "pixel"))
+    assert (found.action_names, found.action_units) == (("dx", "dy"), ("pixel/step",) * 2)
+    assert (found.action_low, found.action_high) == ((-2.5, -2.5), (2.5, 2.5))
+    assert found.frames_per_second == environment.frames_per_second
+
+
+def test_statistics_are_those_of_all_recorded_numbers(recorded):
+    episodes, data = read(recorded)
+    states = np.concatenate([states for _, states, _ in episodes.values()])
+    actions = np.concatenate([actions for *_, actions in episodes.values()])
+    np.testing.assert_allclose(data.statistics.state_mean, states.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(data.statistics.state_std, states.std(0), rtol=1e-5)
+    np.testing.assert_allclose(data.statistics.action_mean, actions.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(data.statistics.action_std, actions.std(0), rtol=1e-5)
+
+
+def test_actions_stick_and_change_as_the_policy_says(recorded):
+    episodes, _ = read(recorded)
+    changes = [np.diff(actions, axis=0).any(-1) for *_, actions in episodes.values()]
+    assert 0.05 < np.mean(changes) < 0.3
+
+
+def test_each_episode_has_a_policy_and_a_start_of_its_own(recorded):
+    episodes, _ = read(recorded)
+    starts = {tuple(states[0]) for _, states, _ in episodes.values()}
+    actions = {tuple(actions[0]) for *_, actions in episodes.values()}
+    assert len(starts) == len(actions) == 4
+
+
+# Episodes that end early.
+
+
+def test_an_episode_that_ends_early_goes_on_from_where_it_is(rooms, tmp_path):
+    record(rooms(max_steps=3), tmp_path)
+    episodes, _ = read(tmp_path)
+    for _, states, actions in episodes.values():
+        np.testing.assert_allclose(resimulated(rooms(), states[0], actions), states, atol=1e-3)
+
+
+def test_a_goal_reached_by_chance_ends_no_recording(rooms, tmp_path):
+    environment = rooms()
+    environment.success_distance = 12.0  # more than half of all goals are reached at once
+    record(environment, tmp_path)
+    episodes, _ = read(tmp_path)
+    for _, states, actions in episodes.values():
+        np.testing.assert_allclose(resimulated(rooms(), states[0], actions), states, atol=1e-3)
+
+
+# Seeds.
+
+
+def shard_bytes(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.tar"))}
+
+
+def test_the_same_seed_gives_the_same_shards_to_the_last_byte(recorded, rooms, tmp_path):
+    record(rooms(max_steps=100), tmp_path)
+    assert shard_bytes(tmp_path) == shard_bytes(recorded) != {}
+
+
+def test_another_seed_gives_other_episodes(recorded, rooms, tmp_path):
+    record(rooms(max_steps=100), tmp_path, seed=1)
+    (_, states, _), (_, other, _) = (
+        next(iter(read(folder)[0].values())) for folder in (recorded, tmp_path)
+    )
+    assert not np.array_equal(states[0], other[0])
+
+
+def test_the_first_episodes_do_not_depend_on_how_many_follow(recorded, rooms, tmp_path):
+    record(rooms(max_steps=100), tmp_path, num_episodes=2)
+    few, _ = read(tmp_path, num_episodes=2)
+    many, _ = read(recorded)
+    for key, (_, states, actions) in few.items():
+        assert np.array_equal(states, many[key][1])
+        assert np.array_equal(actions, many[key][2])
+
+
+# What is refused.
+
+
+def test_nothing_cannot_be_recorded(rooms, tmp_path):
+    for numbers in ({"num_steps": 0}, {"num_episodes": 0}):
+        with pytest.raises(ValueError, match="num_episodes and num_steps must be at least 1, got"):
+            record(rooms(), tmp_path, **numbers)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_shards_that_are_there_are_kept_unless_told_otherwise(recorded, rooms):
+    before = shard_bytes(recorded)
+    with pytest.raises(ShardError):
+        record(rooms(), recorded, seed=5)
+    assert shard_bytes(recorded) == before
+
+
+def test_a_policy_whose_action_is_not_finite_stops_the_recording(rooms, tmp_path):
+    def broken():
+        return lambda environment, time_step, generator: np.array([np.nan, 0.0])
+
+    with pytest.raises(ValueError, match="action must be finite"):
+        record(rooms(), tmp_path, policy=broken)
