@@ -239,14 +239,20 @@ class Demo:
         """Writes report.html and the picture of the README."""
         from jepa.checkpoints.native import load_encoder, untrained_encoder
         from jepa.demo import evidence
-        from jepa.demo.figures import hero_picture
+        from jepa.demo.figures import hero_picture, spearman
         from jepa.demo.report import ReportInputs, write_report
         from planning.environments.two_rooms import TwoRooms
         from planning.latent_world import LatentWorld
 
-        self.write_summary()
         rooms, episode = TwoRooms(), evidence.show_episode(self.evaluation)
         world = LatentWorld.load(self.out / "world_model")
+        geometry = evidence.geometry(world, rooms, num_pairs=2000, seed=self.seed)
+        way = geometry.path_length
+        self.summary["geometry"] = {
+            "latent_rank_correlation": spearman(way, geometry.latent_distance),
+            "token_rank_correlation": spearman(way, geometry.token_distance),
+        }
+        self.write_summary()
         folder = self.out / "pretrain"
         encoders = load_encoder(folder), untrained_encoder(folder, seed=self.seed)
         inputs = ReportInputs(
@@ -254,7 +260,7 @@ class Demo:
             pretraining_metrics=folder / "metrics.csv",
             world_model_metrics=self.out / "world_model" / "metrics.csv",
             feature_maps=evidence.feature_maps(*encoders, episode),
-            geometry=evidence.geometry(world, rooms, num_pairs=2000, seed=self.seed),
+            geometry=geometry,
             landscape=evidence.energy_landscape(world, rooms, episode, repeats=EXECUTE_STEPS),
             imagined=evidence.imagined_distance(episode),
             distance_map=evidence.distance_map(world, rooms, episode.goal.state.astype(float)),
@@ -263,6 +269,12 @@ class Demo:
         )
         write_report(self.out / "report.html", inputs)
         (self.out / "picture.png").write_bytes(hero_picture(inputs))
+        ranks = self.summary["geometry"]
+        self.say(
+            f"latent distance follows the length of the way: rank correlation "
+            f"{ranks['latent_rank_correlation']:.2f}; distance of patch tokens "
+            f"{ranks['token_rank_correlation']:.2f}"
+        )
 
     # ------------------------------------------------------------------ the frame around them
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from jepa.models import ActionConditionedPredictor
+from jepa.models.rope import rope_angles, rotation
 
 BATCH, TIME, GRID, LATENT_DIM, ACTION_DIM = 3, 5, (2, 3), 10, 2
 
@@ -126,6 +127,26 @@ def test_time_counts_by_differences_only():
     for time in range(3):
         late, cache = dynamics.step(*(part[:, time] for part in still), cache=cache)
         close(late, (part[:, time] for part in early))
+
+
+def test_the_order_of_the_past_matters():
+    """In one layer, only the rotation in time can tell an earlier frame from a later one."""
+    dynamics, windows = make(), make_windows()
+    dynamics.transformer.blocks = dynamics.transformer.blocks[:1]
+    before = dynamics(*windows)
+    swapped = dynamics(*(part[:, [1, 0, 2, 3, 4]] for part in windows))
+    assert not torch.allclose(swapped.tokens[:, -1], before.tokens[:, -1], atol=1e-3)
+
+
+@pytest.mark.parametrize(("state_dim", "conditions"), [(4, 2), (0, 1)])
+def test_patches_rotate_with_their_place_and_conditions_with_time_only(state_dim, conditions):
+    places = []
+    for time in (3, 4):
+        places += [(time, 0, 0)] * conditions  # the action, and the state if there is one
+        places += [(time, row, column) for row in range(2) for column in range(3)]
+    expected = rotation(rope_angles(torch.tensor(places), head_dim=12))
+    found = make(state_dim=state_dim)._rotation(3, 2, torch.device("cpu"))
+    torch.testing.assert_close(found, expected)
 
 
 def test_places_of_a_frame_are_told_apart():

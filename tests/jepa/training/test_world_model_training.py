@@ -176,6 +176,15 @@ def test_a_world_of_pixels_alone_has_no_loss_of_states(make_model, make_windows,
     torch.testing.assert_close(logged["loss/total"], parts)
 
 
+def test_the_error_of_states_counts_with_its_weight(make_model, make_windows, make_trainer):
+    trainer = make_trainer(1)
+    trainer.fit(make_model(state_weight=0.25), make_windows())
+    logged = trainer.callback_metrics
+    assert logged["loss/state"] > 0
+    total = logged["loss/teacher_forcing"] + logged["loss/rollout"] + 0.25 * logged["loss/state"]
+    torch.testing.assert_close(logged["loss/total"], total)
+
+
 # What is refused.
 
 
