@@ -21,7 +21,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 RUNS = Path("runs")
-FILES_OF_A_RUN = ("checkpoints", "metrics.csv", "config.yaml", "predictions")
+FILES_OF_A_RUN = (
+    "checkpoints",
+    "metrics.csv",
+    "config.yaml",
+    "predictions",
+    "encoder",
+    "world_model",
+)
 
 
 def name_after_config(config_paths: Sequence[Path]) -> str | None:

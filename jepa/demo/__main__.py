@@ -45,7 +45,7 @@ class Size:
     min_probe_gain: float
 
 
-FULL = Size(200, 40, 1000, 800, 100, 0.8, 0.05)
+FULL = Size(200, 40, 800, 700, 100, 0.8, 0.05)
 QUICK = Size(64, 16, 60, 150, 12, 0.25, -1.0)
 MAX_RANDOM_SUCCESS = 0.2
 MIN_EFFECTIVE_RANK = 3.0
@@ -63,9 +63,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a minute: proves the path, not much")
     parser.add_argument("--seed", type=int, default=0, help="of data, weights and planner")
     arguments = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    # Idle threads sleep instead of spinning: with anything else running on two cores, spinning
-    # made training several times slower. Read once, when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Idle threads spin briefly, then sleep: with one other process on two cores the default made
+    # training 1.6 times slower than this (docs/log.md). Read once, when torch is imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     demo = Demo(arguments.out, QUICK if arguments.quick else FULL, arguments.seed)
     demo.run()
     return 0 if all(threshold["passed"] for threshold in demo.summary["thresholds"]) else 1

@@ -90,7 +90,7 @@ def distance_map(world: LatentWorld, rooms: TwoRooms, goal: np.ndarray) -> Dista
     return DistanceMap(
         values=values.reshape(MAP_CELLS, MAP_CELLS),
         token_values=token_values.reshape(MAP_CELLS, MAP_CELLS),
-        extent=(0.0, size, size, 0.0),
+        extent=(0.0, size, 0.0, size),
         goal=goal,
         background=rooms.background,
     )
@@ -158,13 +158,14 @@ def chosen_episodes(evaluation: Evaluation) -> list[EpisodePicture]:
     solved = sorted((e for e in episodes if e.is_success), key=lambda e: e.num_steps)
     solved_crossing = sorted((e for e in crossing if e.is_success), key=lambda e: e.num_steps)
     failed = sorted((e for e in episodes if not e.is_success), key=lambda e: e.final_distance)
+    worst = "worst failure" if failed else "slowest success: nothing failed"
     wanted = [
-        ("worst failure" if failed else "slowest success: nothing failed", failed[::-1] or solved[::-1]),
+        (worst, failed[::-1] or solved[::-1]),
         ("longest way that was solved, through the door", solved_crossing[::-1]),
         ("median success through the door", solved_crossing[len(solved_crossing) // 2 :]),
         ("fastest success", solved),
         ("first task of the list", episodes),
-    ]  # fmt: skip
+    ]
     pictures, shown = [], set()
     for rule, candidates in wanted:
         episode = next((e for e in candidates if id(e) not in shown), None)
@@ -175,9 +176,9 @@ def chosen_episodes(evaluation: Evaluation) -> list[EpisodePicture]:
 
 
 def show_episode(evaluation: Evaluation) -> EpisodeRecord:
-    """The episode that the single-episode pictures are about: the longest solved way through the door.
+    """The episode of the single-episode pictures: the longest solved way through the door.
 
-    Falls back to the longest episode if none was solved.
+    Where none was solved, the longest episode.
     """
     pairs = zip(evaluation.episodes, evaluation.tasks.tasks, strict=True)
     solved = [e for e, task in pairs if e.is_success and task.group == "different_rooms"]

@@ -83,7 +83,7 @@ POLICY_NAMES = {
     "do_nothing": "No action",
 }
 POLICY_NOTES = {
-    "planner": "sees images only",
+    "planner": "goal: an image only",
     "oracle": "knows the map",
     "straight_line": "knows both positions",
     "sticky_random": "repeats its actions",

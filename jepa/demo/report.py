@@ -381,6 +381,10 @@ def _feature_pictures(maps: FeatureMaps | None) -> str:
     )
 
 
+def _encoder_title(name: str) -> str:
+    return "Chance" if name == "chance" else f"{name.replace('_', ' ').capitalize()} encoder"
+
+
 def _probe_table(summary: Mapping[str, Any]) -> str:
     probe = summary.get("probe", {})
     if not probe:
@@ -388,7 +392,7 @@ def _probe_table(summary: Mapping[str, Any]) -> str:
     measures = list(dict.fromkeys(m for entry in probe.values() for m in entry))
     rows = [
         [
-            escape(f"{encoder.replace('_', ' ').capitalize()} encoder"),
+            escape(_encoder_title(encoder)),
             *(_value(entry.get(measure)) for measure in measures),
         ]
         for encoder, entry in probe.items()
@@ -509,13 +513,14 @@ def _imagined_figure(imagined: ImaginedDistance | None) -> str:
 def _rollout_figure(strip: Strip | None) -> str:
     if strip is None:
         return _missing("rollout in pictures")
-    rows = [("Real frames", strip.real), ("Imagined: nearest recorded frames", strip.imagined)]
+    nearest = "Imagined: frames with the nearest latent"
+    rows = [("Real frames", strip.real), (nearest, strip.imagined)]
     strips = "".join(_strip_row(name, images) for name, images in rows)
     return (
         f'<figure class="strips">{strips}<figcaption>The same actions carried out (above) and '
-        "imagined (below). Nothing is drawn by the model: for each imagined latent the recorded "
-        "frame with the nearest latent is shown. The disc should be at the same place in both "
-        "rows; it would be bad if the lower row stood still or jumped about."
+        "imagined (below). Nothing is drawn by the model: for each imagined latent the "
+        "rendered frame with the nearest latent is shown. The disc should be at the same place in "
+        "both rows; it would be bad if the lower row stood still or jumped about."
         "</figcaption></figure>\n"
     )
 

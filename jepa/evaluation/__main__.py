@@ -1,6 +1,6 @@
 """`jepa probe`: how much a frozen encoder knows, beside the same encoder untrained.
 
-    jepa probe --encoder runs/demo/pretrain --shards runs/demo/shards --test-shards runs/demo/held_out
+    jepa probe --encoder runs/demo/pretrain --shards shards --test-shards held_out
 
 Trajectory shards are probed for the state (R2), video shards with labels for the label (top-1).
 """

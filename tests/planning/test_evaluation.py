@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from planning.__main__ import PROTOCOLS, find_tasks, main
 from planning.baselines import do_nothing, oracle
 from planning.environments.two_rooms import TwoRooms
 from planning.evaluation import (
@@ -14,7 +15,6 @@ from planning.evaluation import (
     success_table,
     wilson_interval,
 )
-from planning.__main__ import PROTOCOLS, find_tasks, main
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_evaluating_twice_gives_the_same_episodes(tasks):
 
 def test_tasks_frozen_for_another_success_distance_are_refused(tasks):
     changed = TaskSet(**{**vars(tasks), "success_distance": 9.0})
-    with pytest.raises(ValueError, match="frozen for success within 9.0, the environment has 4.0"):
+    with pytest.raises(ValueError, match=r"frozen for success within 9.0, the environment has 4.0"):
         changed.make_environment()
 
 
@@ -107,7 +107,7 @@ def test_more_tasks_than_there_are_cannot_be_taken(tasks):
 def test_a_file_that_is_no_task_file_is_named(tmp_path):
     path = tmp_path / "tasks.json"
     path.write_text("hello")
-    with pytest.raises(ValueError, match="tasks.json is not a task file"):
+    with pytest.raises(ValueError, match=r"tasks.json is not a task file"):
         TaskSet.load(path)
     path.write_text(json.dumps({"format": 99}))
     with pytest.raises(ValueError, match="is not a task file of format 1"):
@@ -116,7 +116,7 @@ def test_a_file_that_is_no_task_file_is_named(tmp_path):
 
 def test_an_unknown_task_name_lists_the_protocols():
     assert (PROTOCOLS / "two_rooms.json").is_file()
-    with pytest.raises(FileNotFoundError, match="no task file 'three_rooms'.*two_rooms"):
+    with pytest.raises(FileNotFoundError, match=r"no task file 'three_rooms'.*two_rooms"):
         find_tasks("three_rooms")
 
 
