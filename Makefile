@@ -10,7 +10,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 	&& { echo $$python; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean
+.PHONY: help demo test check format bench clean
 
 help:    ## This list
 	@awk -F ':.*## ' '/^[a-z]+: *.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ check: $(INSTALLED)    ## What the continuous integration asks besides the tests
 format: $(INSTALLED)    ## Format and sort imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(INSTALLED)    ## Ratios of two things measured in one run
+	$(BIN)/python benchmarks/rollout_cache.py
 
 clean:    ## Remove .venv and caches; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -683,7 +683,7 @@ def hero_picture(inputs: ReportInputs) -> bytes:
     draw_success_bars(bars, inputs.summary.get("success", {}), theme=theme)
     heading = {"color": theme.ink, "fontsize": 13, "fontweight": "bold", "va": "center"}
     below = {"color": theme.muted, "fontsize": 10, "va": "center"}
-    figure.text(0.02, 0.94, "Planned from two images", **heading)
+    figure.text(0.02, 0.94, "Planned to a goal image", **heading)
     figure.text(0.02, 0.878, "colour: learned distance to the goal, pale is near", **below)
     figure.text(0.51, 0.94, "Goals reached", **heading)
     figure.text(0.51, 0.878, "thin lines: 95 % intervals", **below)
