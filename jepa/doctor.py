@@ -37,7 +37,6 @@ REQUIRED = (
     "webdataset",
     "av",
     "wandb",
-    "einops",
     "safetensors",
     "scikit-learn",
     "matplotlib",
