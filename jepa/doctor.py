@@ -45,7 +45,7 @@ REQUIRED = (
     "pyyaml",
 )
 OPTIONAL = {
-    "gymnasium": "no Gymnasium environments; two_rooms and point_mass need nothing",
+    "gymnasium": "no Gymnasium environments; two_rooms needs nothing",
     "gym-pusht": "no PushT environment",
     "mujoco": "no simulated arm",
 }
