@@ -33,7 +33,7 @@ class Size:
         world_model_steps: optimizer steps of the dynamics.
         tasks: goals to reach.
         min_success: threshold of the planner's success rate.
-        max_random_success: threshold of random actions on the same tasks; few tasks need a loose one.
+        max_random_success: threshold of random actions; few tasks need a loose one.
         min_probe_gain: threshold of trained minus untrained probe score.
     """
 
