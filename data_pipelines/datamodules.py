@@ -7,6 +7,7 @@ own part of each batch.
 from __future__ import annotations
 
 import logging
+import math
 from functools import cached_property
 from typing import Any, Literal
 
@@ -124,6 +125,28 @@ class ShardDataModule(L.LightningDataModule):
             world_size=self._world_size,
         )
         return self._loader(self.validation_dataset(self.val_index), sampler, "")
+
+    def test_dataloader(self) -> CountingLoader | list[Any]:
+        """Returns the validation loader."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> CountingLoader:
+        """Returns one pass over `shards`: the middle clip of every sample, once, in order.
+
+        Batches have the greatest common divisor of batch_size and the number of samples.
+
+        Raises:
+            ValueError: with several processes, among which the samples need not divide.
+        """
+        if self._world_size > 1:
+            raise ValueError("predict runs in one process: set trainer.devices to 1")
+        per_step = math.gcd(self.batch_size, self.index.num_samples)
+        sampler = ResumableBatchSampler(
+            EpochPlan(self.index.samples_per_shard, seed=self.seed, shuffle=False),
+            slots_per_batch=per_step,
+            steps_per_epoch=self.index.num_samples // per_step,
+        )
+        return self._loader(self.validation_dataset(self.index), sampler, "")
 
     def describe(self) -> str:
         """Returns one line for the start of a run."""

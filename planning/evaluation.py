@@ -243,7 +243,8 @@ def evaluate(policy: str, make_policy: Callable[[int], Policy], tasks: TaskSet) 
 def baselines(environment: Environment) -> dict[str, Callable[[int], Policy]]:
     """Returns a maker of each policy that a planner must be compared with, by name.
 
-    The last two know the true states and the way; they exist where the environment knows it.
+    The straight line knows both positions and the oracle the way; they exist where the
+    environment knows it.
     """
     makers: dict[str, Callable[[int], Policy]] = {
         "random actions": lambda index: random_actions,

@@ -36,7 +36,7 @@ class FeatureMaps:
     Attributes:
         frames: (time, height, width, 3) uint8.
         trained: (time, patch rows, patch columns, dim).
-        untrained: the same by the encoder before training.
+        untrained: the same by an encoder of the same architecture with other, random weights.
     """
 
     frames: np.ndarray
@@ -81,7 +81,7 @@ class DistanceMap:
 
 @dataclass(frozen=True)
 class EnergyLandscape:
-    """The planner's cost over one action, dx by dy.
+    """The imagined distance to the goal after repeating one action, dx by dy.
 
     Attributes:
         costs: (n, n), the cost of each action; row is dy, column is dx.
@@ -353,8 +353,8 @@ def _world_model_charts(inputs: ReportInputs) -> str:
         charts,
         "The encoder is frozen; a second network learns what an action does to its features, one "
         "step from real features (teacher forcing) and several steps from its own (rollout). The "
-        "dashed line is the error of predicting no change. It would be bad if the curves stayed "
-        "near that line: then actions mean nothing to the model.",
+        "dashed line is the error of predicting no change, for one step. It would be bad if the "
+        "curves stayed near that line: then actions mean nothing to the model.",
         missing="world model curves",
     )
 
@@ -531,7 +531,7 @@ def _energy_section(inputs: ReportInputs) -> str:
         return _missing("energy landscape")
     chart = _themed(
         lambda theme: figures.energy_contour(landscape, theme=theme),
-        "Contour map of the planner's cost over the action, with minimum, plan and oracle marked",
+        "Contour map of the imagined distance over the action, with minimum, plan and oracle",
     )
     pair = "".join(
         f'<figure class="frame">{_image(figures.image_png(frame, scale=3), name, pixelated=True)}'
@@ -540,7 +540,9 @@ def _energy_section(inputs: ReportInputs) -> str:
     )
     return (
         f'<div class="beside"><div class="pair">{pair}</div><figure>{chart}<figcaption>The '
-        "imagined cost of each action dx, dy from the start, for this goal. "
+        "imagined distance to the goal after doing one action dx, dy four times from the start. "
+        "(The planner weighs the mean over its whole horizon; its mark is the mean of its first "
+        "four actions.) "
         f"{_angle_sentence(landscape)}Good is one smooth basin whose lowest point lies towards "
         "the oracle's action; a flat or bumpy map, or a basin that points into the wall, is what "
         "a planner fails on.</figcaption></figure></div>\n"
@@ -648,8 +650,7 @@ def _world_model_rows(inputs: ReportInputs) -> list[list[str]]:
             _value(None if copy is None else float(copy[1][-1])),
             "predicting no change",
         ]
-        for name, (_, values) in _chosen(curves, "loss/").items()
-        if name != "loss/total"
+        for name, (_, values) in _chosen(curves, "loss/teacher_forcing").items()
     ]
 
 
@@ -713,8 +714,8 @@ def _reproduce_section(inputs: ReportInputs) -> str:
     lines = "\n".join(escape(command) for command in commands)
     settings = escape(json.dumps(inputs.summary.get("settings", {}), indent=2, default=str))
     return (
-        "<p>The demo is nothing but these commands; each can be run alone, with other data or "
-        f"settings.</p>\n<pre><code>{lines}</code></pre>\n"
+        "<p>Apart from this report the demo is nothing but these commands; each can be run alone, "
+        f"with other data or settings.</p>\n<pre><code>{lines}</code></pre>\n"
         f"<details><summary>Settings of this run</summary><pre><code>{settings}</code></pre>"
         "</details>\n"
     )

@@ -29,6 +29,8 @@ def effective_rank(features: Tensor) -> Tensor:
     if features.ndim != 2:
         raise ValueError(f"features must be (rows, dim), got {tuple(features.shape)}")
     features = features.float()
+    if not features.isfinite().all():  # svdvals would raise a riddle
+        return features.new_tensor(float("nan"))
     if len(features) > MAX_ROWS:  # spread evenly, with no period that a token grid could share
         features = features[torch.linspace(0, len(features) - 1, MAX_ROWS).long()]
     singular = torch.linalg.svdvals(features - features.mean(0))
@@ -68,8 +70,8 @@ class CollapseMonitor:
         self.warned = False
 
     def is_due(self, step: int) -> bool:
-        """True at every n-th step."""
-        return step % self.every_n_steps == 0
+        """True at the first step, and at the last of every n, which is the one that is logged."""
+        return step == 0 or (step + 1) % self.every_n_steps == 0
 
     def measure(self, tokens: Tensor, target: nn.Module, online: nn.Module) -> dict[str, Tensor]:
         """Returns what to log for target tokens (batch, tokens, dim).

@@ -19,6 +19,7 @@ from jepa.masking import Mask, MaskSampler, MultiBlock, mask_generator
 from jepa.models import MaskedLatentPredictor, VideoEncoder, normalize_pixels, take_tokens
 from jepa.objectives import LatentL1, LossTerms, Objective, mean_terms
 from jepa.training.collapse import CollapseMonitor
+from jepa.training.finite import refuse_non_finite
 from jepa.training.optimizers import adamw, warmup_cosine
 from jepa.training.target_encoder import TargetEncoder
 from jepa.training.throughput import ThroughputMonitor
@@ -87,6 +88,7 @@ class Pretraining(L.LightningModule):
         masks = self.sample_masks(video, step=self._batches_trained)
         target = self.target_encoder(video)  # (batch, tokens, dim)
         loss = self.compare(self.predict(video, masks), target, masks)
+        refuse_non_finite(loss.total, step=self.global_step, keys=batch.keys)
         self.log("loss/total", loss.total, prog_bar=True)
         self.log_dict({f"loss/{name}": part for name, part in loss.parts.items()})
         self._log_health(target)
@@ -98,6 +100,10 @@ class Pretraining(L.LightningModule):
         masks = self.sample_masks(video, step=batch_idx)
         loss = self.compare(self.predict(video, masks), self.target_encoder(video), masks)
         self.log("validation/loss", loss.total, sync_dist=True, batch_size=len(video))
+
+    def test_step(self, batch: ClipBatch, batch_idx: int) -> None:
+        """The same as validation."""
+        self.validation_step(batch, batch_idx)
 
     def sample_masks(self, video: Tensor, *, step: int) -> list[Mask]:
         """Draws one mask per sampler and clip: a pure function of (seed, step, rank)."""

@@ -18,6 +18,7 @@ from jepa.checkpoints.native import find_encoder, load_encoder, save_world_model
 from jepa.models.latents import FrameMoments, LatentSpace, PatchTokens, SlowFeatures
 from jepa.models.world_model import ColumnScaling, LatentWorldModel
 from jepa.objectives import Objective, RolloutL1
+from jepa.training.finite import refuse_non_finite
 from jepa.training.latent_windows import LatentBatch
 from jepa.training.optimizers import adamw, warmup_cosine
 from jepa.training.throughput import ThroughputMonitor
@@ -109,6 +110,7 @@ class WorldModelTraining(L.LightningModule):
         forced, forced_state = self.teacher_forcing(latents, batch)
         imagined, imagined_state = self.rollout(latents, batch)
         loss = forced + imagined + self.state_weight * (forced_state + imagined_state)
+        refuse_non_finite(loss, step=self.global_step, keys=batch.keys)
         self.log("loss/total", loss, prog_bar=True)
         self.log("loss/teacher_forcing", forced, prog_bar=True)
         self.log("loss/rollout", imagined, prog_bar=True)
@@ -116,6 +118,20 @@ class WorldModelTraining(L.LightningModule):
         self.log("baseline/copy", self.objective(latents[:, :-1], latents[:, 1:]).total)
         self.log("optim/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
+
+    def validation_step(self, batch: Windows, batch_idx: int) -> None:
+        """Logs the errors on other trajectories, beside that of predicting no change."""
+        latents = self._world.latents(self.patches(batch))
+        values = {
+            "validation/teacher_forcing": self.teacher_forcing(latents, batch)[0],
+            "validation/rollout": self.rollout(latents, batch)[0],
+            "validation/copy": self.objective(latents[:, :-1], latents[:, 1:]).total,
+        }
+        self.log_dict(values, sync_dist=True, batch_size=len(batch.keys))
+
+    def test_step(self, batch: Windows, batch_idx: int) -> None:
+        """The same as validation."""
+        self.validation_step(batch, batch_idx)
 
     def patches(self, batch: Windows) -> Tensor:
         """The encoder's patch tokens (batch, time, patches, encoder_dim), encoded now or before."""

@@ -145,3 +145,12 @@ def test_trajectories_train_and_tell_what_their_numbers_mean(
     assert len(module.seen) == 6
     assert data.specification == specification
     assert data.statistics.action_mean == pytest.approx([9.5])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 5])
+def test_prediction_sees_every_sample_once_whatever_the_batch_size(shard_folder, batch_size):
+    data = ClipDataModule(
+        str(shard_folder), clip_length_frames=4, image_size=32, batch_size=batch_size
+    )
+    keys = [key for batch in data.predict_dataloader() for key in batch.keys]
+    assert sorted(keys) == sorted(sample.key for sample in data.index.samples)

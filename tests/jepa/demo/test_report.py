@@ -108,7 +108,9 @@ def inputs(tmp_path_factory):
         pretraining_metrics=metrics_file(
             folder / "encoder.csv", ["loss/total", "loss/prediction", "collapse/effective_rank"]
         ),
-        world_model_metrics=metrics_file(folder / "world.csv", ["loss/rollout", "baseline/copy"]),
+        world_model_metrics=metrics_file(
+            folder / "world.csv", ["loss/teacher_forcing", "baseline/copy"]
+        ),
         feature_maps=report.FeatureMaps(frames(4), features, -features),
         geometry=report.DistanceGeometry(length, np.ones(400), length**2),
         landscape=report.EnergyLandscape(

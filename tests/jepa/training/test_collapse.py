@@ -115,7 +115,7 @@ def test_collapse_is_said_once_and_only_when_it_is_there(collapsed, monitor, cap
     assert "of 8 (floor 2.0)" in record.getMessage()
 
 
-def test_it_is_due_at_every_nth_step(monitor):
-    assert [step for step in range(31) if monitor.is_due(step)] == [0, 10, 20, 30]
+def test_it_is_due_at_the_first_step_and_at_every_step_that_lightning_logs(monitor):
+    assert [step for step in range(31) if monitor.is_due(step)] == [0, 9, 19, 29]
     with pytest.raises(ValueError, match="every_n_steps must be at least 1, got 0"):
         CollapseMonitor(every_n_steps=0, min_rank_fraction=0.1, min_std=0.1)
