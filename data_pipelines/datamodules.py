@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Literal
 
 import lightning.pytorch as L
 import torch
+from torch.utils.data import DataLoader, IterableDataset
 
 from data_pipelines.clip_sampling import ShortVideoPolicy
 from data_pipelines.plan import EpochPlan, ResumableBatchSampler, steps_in_one_pass
@@ -130,7 +132,7 @@ class ShardDataModule(L.LightningDataModule):
         """Returns the validation loader."""
         return self.val_dataloader()
 
-    def predict_dataloader(self) -> CountingLoader:
+    def predict_dataloader(self) -> DataLoader:
         """Returns one pass over `shards`: the middle clip of every sample, once, in order.
 
         Batches have the greatest common divisor of batch_size and the number of samples.
@@ -146,7 +148,8 @@ class ShardDataModule(L.LightningDataModule):
             slots_per_batch=per_step,
             steps_per_epoch=self.index.num_samples // per_step,
         )
-        return self._loader(self.validation_dataset(self.index), sampler, "")
+        loader = self._loader(self.validation_dataset(self.index), sampler, "")
+        return DataLoader(_Batches(loader), batch_size=None)
 
     def describe(self) -> str:
         """Returns one line for the start of a run."""
@@ -231,6 +234,19 @@ class ShardDataModule(L.LightningDataModule):
             prefetch_factor=self.prefetch_factor,
             pin_memory=torch.cuda.is_available(),
         )
+
+
+class _Batches(IterableDataset):
+    """A loader's batches as a stream: Lightning leaves its sampler alone when it predicts."""
+
+    def __init__(self, loader: CountingLoader) -> None:
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.loader)
 
 
 class ClipDataModule(ShardDataModule):
