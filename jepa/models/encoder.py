@@ -1,17 +1,28 @@
-"""The video encoder: a vision transformer over tubelets (V-JEPA 2, arXiv:2506.09985, Sec. 2.1)."""
+"""The video encoder: a vision transformer over tubelets (V-JEPA 2, arXiv:2506.09985, Sec. 2.1).
+
+One class for V-JEPA, V-JEPA 2, 2.1 and I-JEPA: what differs is said by its settings.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
-from jepa.models.rope import grid_coordinates, rope_angles, rotation
-from jepa.models.transformer import Transformer
+from jepa.models.pixels import normalize_pixels
+from jepa.models.positions import Positions, PositionStyle
+from jepa.models.transformer import NORM_EPS, Transformer
+
+Grid = tuple[int, int, int]
 
 
 class VideoEncoder(nn.Module):
     """Video to tokens; given ids, only those tokens are embedded and encoded.
 
-    Positions are rotary, so any size that the tubelets divide may come in.
+    Any size that the tubelets divide may come in; square or not. A single frame is an image: it has
+    its own tokenizer, or is doubled to fill a tubelet.
 
     Args:
         image_size: height and width that the encoder is made for, in pixels.
@@ -20,8 +31,17 @@ class VideoEncoder(nn.Module):
         tubelet_size: length of a tubelet in frames.
         dim: width of a token.
         depth: number of blocks.
-        num_heads: attention heads; dim / num_heads must be even and at least 12.
+        num_heads: attention heads; dim / num_heads must be even and at least 12 if rotary.
         mlp_ratio: hidden width of the MLP over dim.
+        positions: see `jepa.models.positions.Positions`.
+        rope_grid: see `jepa.models.positions.Positions`.
+        levels: blocks, from 0, whose outputs have a norm of their own, ascending, the last block
+            last (V-JEPA 2.1); None: one norm for all.
+        has_image_tokenizer: single frames have their own patch embedding, and tokens an embedding
+            that tells videos from images (V-JEPA 2.1).
+
+    Raises:
+        ValueError: if the settings do not fit one another.
     """
 
     def __init__(
@@ -35,6 +55,10 @@ class VideoEncoder(nn.Module):
         depth: int = 24,
         num_heads: int = 16,
         mlp_ratio: float = 4.0,
+        positions: PositionStyle = "rope_interleaved",
+        rope_grid: int | None = None,
+        levels: Sequence[int] | None = None,
+        has_image_tokenizer: bool = False,
     ) -> None:
         super().__init__()
         self.config = {
@@ -46,36 +70,57 @@ class VideoEncoder(nn.Module):
             "depth": depth,
             "num_heads": num_heads,
             "mlp_ratio": mlp_ratio,
+            "positions": positions,
+            "rope_grid": rope_grid,
+            "levels": None if levels is None else list(levels),
+            "has_image_tokenizer": has_image_tokenizer,
         }
         self.dim, self.num_heads = dim, num_heads
         self.tubelet = (tubelet_size, patch_size, patch_size)
         self.grid = self.grid_of((clip_length_frames, image_size, image_size))
+        self.level_indices = _checked_levels(levels, depth)
         self.patch_embed = nn.Conv3d(3, dim, kernel_size=self.tubelet, stride=self.tubelet)
+        self.positions = Positions(
+            positions, dim=dim, num_heads=num_heads, grid=self.grid, rope_grid=rope_grid
+        )
         self.transformer = Transformer(dim, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio)
-        nn.init.trunc_normal_(self.patch_embed.weight, std=0.02)
-        nn.init.zeros_(self.patch_embed.bias)  # pyright: ignore[reportArgumentType]
+        earlier = self.level_indices[:-1]  # the norm of the last level is the transformer's
+        self.level_norms = nn.ModuleList([nn.LayerNorm(dim, eps=NORM_EPS) for _ in earlier])
+        embeds, image_tubelet = [self.patch_embed], (1, patch_size, patch_size)
+        self.image_embed, self.modality_embed = None, None
+        if has_image_tokenizer:
+            self.image_embed = nn.Conv3d(3, dim, kernel_size=image_tubelet, stride=image_tubelet)
+            self.modality_embed = nn.Parameter(1e-6 * torch.randn(2, dim))  # video, image
+            embeds.append(self.image_embed)
+        for embed in embeds:
+            nn.init.trunc_normal_(embed.weight, std=0.02)
+            nn.init.zeros_(embed.bias)  # pyright: ignore[reportArgumentType]
 
-    def grid_of(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
+    def grid_of(self, size: tuple[int, int, int]) -> Grid:
         """Returns (time, height, width) in tokens of a video of `size` in frames and pixels.
+
+        A single frame is one token long, whatever the tubelet.
 
         Raises:
             ValueError: if a tubelet does not divide the video.
         """
-        for axis, length, step in zip(("time", "height", "width"), size, self.tubelet, strict=True):
+        steps = (1, *self.tubelet[1:]) if size[0] == 1 else self.tubelet
+        for axis, length, step in zip(("time", "height", "width"), size, steps, strict=True):
             if length < step or length % step:
                 low = max(step, length // step * step)
                 raise ValueError(
                     f"video {axis} {length} is not a multiple of the tubelet's {step}; "
                     f"use {low} or {low + step}"
                 )
-        time, height, width = (n // s for n, s in zip(size, self.tubelet, strict=True))
+        time, height, width = (n // s for n, s in zip(size, steps, strict=True))
         return time, height, width
 
     def forward(self, video: Tensor, *, token_ids: Tensor | None = None) -> Tensor:
         """Encodes.
 
         Args:
-            video: (batch, 3, time, height, width), normalised pixels.
+            video: (batch, 3, time, height, width): pixels as uint8 in [0, 255], or as floats that
+                `normalize_pixels` has normalised. One frame is an image.
             token_ids: (batch, context) ids of the tokens to keep, flat over (time, height, width);
                 None keeps all.
 
@@ -85,25 +130,45 @@ class VideoEncoder(nn.Module):
         Raises:
             ValueError: if the layout, the size or the ids do not fit.
         """
-        patches = self.patchify(video)  # (batch, tokens, values of a tubelet)
-        positions = grid_coordinates(self.grid_of(_size(video)), video.device)  # (tokens, 3)
-        if token_ids is not None and (token_ids.ndim != 2 or len(token_ids) != len(video)):
-            raise ValueError(
-                f"token_ids must be (batch={len(video)}, context), got {tuple(token_ids.shape)}"
-            )
-        if token_ids is not None:  # gather before embedding: hidden pixels cost nothing
-            patches = take_tokens(patches, token_ids)
-            positions = positions[token_ids]  # (batch, context, 3)
-        weight, bias = self.patch_embed.weight.flatten(1), self.patch_embed.bias
-        tokens = nn.functional.linear(patches, weight, bias)  # (batch, context, dim)
-        angles = rope_angles(positions, head_dim=self.dim // self.num_heads)
-        return self.transformer(tokens, rotation(angles))
+        return self.transformer(*self._embed(video, token_ids))
+
+    def layers(
+        self, video: Tensor, indices: Sequence[int], *, token_ids: Tensor | None = None
+    ) -> list[Tensor]:
+        """Encodes, and returns what intermediate blocks put out, normed.
+
+        Args:
+            video: as for `forward`.
+            indices: blocks, from 0, ascending. An encoder with levels has norms for these only.
+            token_ids: as for `forward`.
+
+        Returns:
+            For each index (batch, tokens, dim), through the encoder's last norm, or that of the
+            level.
+
+        Raises:
+            ValueError: as `forward`, or if there is no such block or no norm for it.
+        """
+        norms = self._norms_of(indices)
+        outputs = self.transformer.layers(*self._embed(video, token_ids), indices)
+        return [norm(output) for norm, output in zip(norms, outputs, strict=True)]
+
+    def levels(self, video: Tensor, *, token_ids: Tensor | None = None) -> Tensor:
+        """Encodes, and returns all levels side by side: what a multi-level predictor takes.
+
+        Returns:
+            (batch, tokens, levels * dim), shallow to deep; of an encoder without levels its tokens.
+        """
+        if len(self.level_indices) == 1:
+            return self(video, token_ids=token_ids)
+        return torch.cat(self.layers(video, self.level_indices, token_ids=token_ids), dim=-1)
 
     def patchify(self, video: Tensor) -> Tensor:
         """Cuts video (batch, 3, time, height, width) into tubelets (batch, tokens, values).
 
-        The order of the 3 * tubelet_size * patch_size ** 2 values is that of a row of
-        `patch_embed.weight.flatten(1)`.
+        The order of the 3 * frames * patch_size ** 2 values is that of a row of the embedding's
+        flattened weight. A single frame is cut for the image tokenizer if there is one, else
+        doubled to fill a tubelet.
 
         Raises:
             ValueError: if the layout is another one, or a tubelet does not divide the video.
@@ -114,6 +179,10 @@ class VideoEncoder(nn.Module):
             )
         time, height, width = self.grid_of(_size(video))
         tubelet, patch, _ = self.tubelet
+        if video.shape[2] == 1 and self.image_embed is not None:
+            tubelet = 1
+        elif video.shape[2] == 1:
+            video = video.expand(-1, -1, tubelet, -1, -1)
         x = video.reshape(-1, 3, time, tubelet, height, patch, width, patch)
         x = x.permute(0, 2, 4, 6, 1, 3, 5, 7)  # the layout of the convolution's weight
         return x.flatten(4).flatten(1, 3)  # (batch, tokens, values of a tubelet)
@@ -122,7 +191,7 @@ class VideoEncoder(nn.Module):
         """Encodes every frame on its own, as a still video of one tubelet (V-JEPA 2-AC, Sec. 3).
 
         Args:
-            frames: (batch, 3, time, height, width), normalised pixels.
+            frames: (batch, 3, time, height, width), pixels as for `forward`.
 
         Returns:
             (batch, time, tokens of one frame, dim).
@@ -139,6 +208,42 @@ class VideoEncoder(nn.Module):
         tokens = self(stills.expand(-1, -1, self.tubelet[0], -1, -1))
         return tokens.unflatten(0, (batch, time))
 
+    def _embed(self, video: Tensor, token_ids: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Returns tokens (batch, context, dim) and their rotary table."""
+        if video.dtype == torch.uint8:
+            video = normalize_pixels(video)
+        patches = self.patchify(video)  # (batch, tokens, values of a tubelet)
+        if token_ids is not None and (token_ids.ndim != 2 or len(token_ids) != len(video)):
+            raise ValueError(
+                f"token_ids must be (batch={len(video)}, context), got {tuple(token_ids.shape)}"
+            )
+        if token_ids is not None:  # gather before embedding: hidden pixels cost nothing
+            patches = take_tokens(patches, token_ids)
+        is_image = video.shape[2] == 1 and self.image_embed is not None
+        embed: Any = self.image_embed if is_image else self.patch_embed
+        tokens = nn.functional.linear(patches, embed.weight.flatten(1), embed.bias)
+        tokens, table = self.positions(tokens, self.grid_of(_size(video)), token_ids=token_ids)
+        if self.modality_embed is not None:
+            tokens = tokens + self.modality_embed[int(is_image)]
+        return tokens, table
+
+    def _norms_of(self, indices: Sequence[int]) -> list[nn.Module]:
+        depth = len(self.transformer.blocks)
+        if not indices or list(indices) != sorted({i for i in indices if 0 <= i < depth}):
+            raise ValueError(
+                f"layers must be ascending block indices from 0 to {depth - 1}, got {list(indices)}"
+            )
+        if not self.level_norms:
+            return [self.transformer.norm] * len(indices)
+        norms = dict(
+            zip(self.level_indices, [*self.level_norms, self.transformer.norm], strict=True)
+        )
+        if unknown := [index for index in indices if index not in norms]:
+            raise ValueError(
+                f"this encoder has norms for the layers {sorted(norms)} only, not for {unknown}"
+            )
+        return [norms[index] for index in indices]
+
 
 def take_tokens(tokens: Tensor, ids: Tensor) -> Tensor:
     """Gathers tokens (batch, tokens, dim) at ids (batch, kept): (batch, kept, dim)."""
@@ -148,3 +253,18 @@ def take_tokens(tokens: Tensor, ids: Tensor) -> Tensor:
 def _size(video: Tensor) -> tuple[int, int, int]:
     time, height, width = video.shape[2:]
     return time, height, width
+
+
+def _checked_levels(levels: Sequence[int] | None, depth: int) -> tuple[int, ...]:
+    if levels is None:
+        return (depth - 1,)
+    if (
+        not levels
+        or list(levels) != sorted({i for i in levels if i >= 0})
+        or levels[-1] != depth - 1
+    ):
+        raise ValueError(
+            f"levels must be ascending block indices that end with the last, {depth - 1}; "
+            f"got {list(levels)}"
+        )
+    return tuple(levels)

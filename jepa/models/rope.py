@@ -1,17 +1,22 @@
 """Rotary positions in three dimensions: time, height, width (V-JEPA 2, arXiv:2506.09985, Sec. 2.1).
 
 A head's channels are split into [time | height | width | rest]; each part is rotated by its own
-coordinate, the rest is left alone. Pairs are adjacent channels with one frequency a pair (the
-interleaved form of V-JEPA 2.1; the tiled tables of the V-JEPA 2 release are not a rotation and
-are needed for its weights only).
+coordinate, the rest is left alone. Pairs are adjacent channels. In the interleaved style a pair has
+one frequency, which makes it a rotation: V-JEPA 2.1, and what is trained here. The tiled style is
+a bug that the weights of V-JEPA 2 and 2-AC have learned to live with: the table of frequencies is
+repeated as a whole, so the two members of a pair turn by different angles, and scores depend on
+more than differences of places. Kept for those weights; only retraining would mend it.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 BASE = 10_000.0
+RopeStyle = Literal["interleaved", "tiled"]
 
 
 def axis_dim(head_dim: int) -> int:
@@ -28,16 +33,18 @@ def axis_dim(head_dim: int) -> int:
     return 2 * ((head_dim // 3) // 2)
 
 
-def rope_angles(coordinates: Tensor, *, head_dim: int) -> Tensor:
-    """Returns the rotation angle of every channel pair.
+def rope_angles(coordinates: Tensor, *, head_dim: int, style: RopeStyle = "interleaved") -> Tensor:
+    """Returns the rotation angle of every channel pair, or of both members of every pair.
 
     Args:
         coordinates: (..., tokens, 3), time, height and width of each token, in tokens; 0 on an axis
             that should not rotate.
         head_dim: channels of one attention head, even and at least 12.
+        style: see the top of this file.
 
     Returns:
-        (..., tokens, head_dim // 2) angles in radians: [time | height | width | zeros].
+        (..., tokens, members, head_dim // 2) angles in radians, [time | height | width | zeros];
+        members is 1 if a pair shares its angle (interleaved), else 2 (tiled).
 
     Raises:
         ValueError: if head_dim or the layout of the coordinates is another one.
@@ -46,19 +53,22 @@ def rope_angles(coordinates: Tensor, *, head_dim: int) -> Tensor:
         raise ValueError(f"coordinates must be (..., tokens, 3), got {tuple(coordinates.shape)}")
     pairs = axis_dim(head_dim) // 2
     index = torch.arange(pairs, device=coordinates.device, dtype=torch.float32)
-    frequencies = BASE ** (-index / pairs)
-    angles = coordinates.float().unsqueeze(-1) * frequencies  # (..., tokens, 3, pairs)
-    angles = angles.flatten(-2)  # (..., tokens, 3 * pairs)
+    frequencies = (BASE ** (-index / pairs)).unsqueeze(0)  # (members, pairs)
+    if style == "tiled":  # channels 0, 1, 2, ... take frequencies 0 ... pairs - 1, 0 ... pairs - 1
+        frequencies = frequencies.repeat(1, 2).unflatten(1, (pairs, 2)).squeeze(0).T
+    places = coordinates.float().unsqueeze(-1).unsqueeze(-3)  # (..., tokens, 1, 3, 1)
+    angles = (places * frequencies.unsqueeze(-2)).flatten(-2)  # (..., tokens, members, 3 * pairs)
     rest = head_dim // 2 - 3 * pairs
     return torch.nn.functional.pad(angles, (0, rest))
 
 
 def rotation(angles: Tensor) -> Tensor:
-    """Returns cosine and sine of angles (..., tokens, pairs): (2, ..., 1, tokens, pairs).
+    """Returns cosine and sine of angles (..., tokens, members, pairs).
 
-    The new axis is that of the heads. Computed once per forward pass, for all layers and heads.
+    Computed once per forward pass, for all layers and heads: (2, ..., 1, tokens, members, pairs);
+    the new axis after the leading ones is that of the heads.
     """
-    return torch.stack((angles.cos(), angles.sin())).unsqueeze(-3)
+    return torch.stack((angles.cos(), angles.sin())).unsqueeze(-4)
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
@@ -66,14 +76,20 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 
     Args:
         x: (batch, heads, tokens, head_dim).
-        table: from `rotation`, broadcastable to (2, batch, heads, tokens, head_dim // 2).
+        table: from `rotation`, broadcastable to (2, batch, heads, tokens, members, head_dim // 2).
 
     Returns:
-        The same shape as x; every pair keeps its norm.
+        The same shape as x; every pair keeps its norm, unless the style is tiled.
     """
     cosine, sine = table.to(x.dtype)
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), -1).flatten(-2)
+    return torch.stack(
+        (
+            even * cosine[..., 0, :] - odd * sine[..., 0, :],
+            even * sine[..., -1, :] + odd * cosine[..., -1, :],
+        ),
+        -1,
+    ).flatten(-2)
 
 
 def grid_coordinates(grid: tuple[int, int, int], device: torch.device | None = None) -> Tensor:

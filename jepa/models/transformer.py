@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jepa.models.rope import axis_dim, rotate
+from jepa.models.rope import rotate
 
 NORM_EPS = 1e-6
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with rotary positions and an optional key/value cache."""
+    """Multi-head self-attention with optional rotary positions and key/value cache."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         if num_heads < 1 or dim % num_heads:
             raise ValueError(f"dim={dim} must be divisible by num_heads={num_heads}")
-        axis_dim(dim // num_heads)  # refuses a head that cannot be rotated now, not in forward
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
@@ -28,7 +28,7 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Tensor,
-        table: Tensor,
+        table: Tensor | None,
         *,
         is_visible: Tensor | None = None,
         past: tuple[Tensor, Tensor] | None = None,
@@ -37,7 +37,7 @@ class Attention(nn.Module):
 
         Args:
             x: (batch, tokens, dim).
-            table: rotation of these tokens, see `jepa.models.rope.rotation`.
+            table: rotation of these tokens, see `jepa.models.rope.rotation`; None: not rotated.
             is_visible: (tokens, keys) bool, True where a query may look; None: everywhere.
             past: keys and values (batch, heads, past tokens, head_dim) to look at as well.
 
@@ -46,7 +46,8 @@ class Attention(nn.Module):
         """
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
         queries, keys, values = qkv.permute(2, 0, 3, 1, 4)  # (batch, heads, tokens, head_dim)
-        queries, keys = rotate(queries, table), rotate(keys, table)
+        if table is not None:
+            queries, keys = rotate(queries, table), rotate(keys, table)
         if past is not None:
             keys, values = _append(past[0], keys), _append(past[1], values)
         x = F.scaled_dot_product_attention(queries, keys, values, attn_mask=is_visible)
@@ -57,18 +58,20 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
-    def __init__(self, dim: int, num_heads: int, *, mlp_ratio: float) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, *, mlp_ratio: float, norm_eps: float = NORM_EPS
+    ) -> None:
         super().__init__()
-        hidden = int(dim * mlp_ratio)
-        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
+        hidden = round(dim * mlp_ratio)
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.attn = Attention(dim, num_heads)
-        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
 
     def forward(
         self,
         x: Tensor,
-        table: Tensor,
+        table: Tensor | None,
         *,
         is_visible: Tensor | None = None,
         past: tuple[Tensor, Tensor] | None = None,
@@ -89,11 +92,21 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
         initialize(self)
 
-    def forward(self, x: Tensor, table: Tensor, *, is_visible: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, table: Tensor | None, *, is_visible: Tensor | None = None
+    ) -> Tensor:
         """Maps tokens (batch, tokens, dim) to tokens of the same shape."""
         for block in self.blocks:
             x, _ = block(x, table, is_visible=is_visible)
         return self.norm(x)
+
+    def layers(self, x: Tensor, table: Tensor | None, indices: Sequence[int]) -> list[Tensor]:
+        """Returns what the blocks at `indices` (ascending, from 0) put out, not normed."""
+        outputs = []
+        for block in self.blocks[: indices[-1] + 1]:
+            x, _ = block(x, table)
+            outputs.append(x)
+        return [outputs[index] for index in indices]
 
 
 def initialize(module: nn.Module) -> None:

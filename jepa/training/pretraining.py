@@ -62,9 +62,9 @@ class Pretraining(L.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["encoder", "predictor", "masks", "objective"])
-        if predictor.embed.in_features != encoder.dim:
+        if predictor.input_dim != encoder.dim:
             raise ValueError(
-                f"predictor.encoder_dim={predictor.embed.in_features} must be the encoder's "
+                f"predictor.encoder_dim={predictor.input_dim} must be the encoder's "
                 f"dim={encoder.dim}"
             )
         self.encoder, self.predictor = encoder, predictor

@@ -2,8 +2,10 @@ import re
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from jepa.models import ActionConditionedPredictor
+from jepa.models.poses import next_pose
 from jepa.models.rope import rope_angles, rotation
 
 BATCH, TIME, GRID, LATENT_DIM, ACTION_DIM = 3, 5, (2, 3), 10, 2
@@ -123,7 +125,7 @@ def test_time_counts_by_differences_only():
     still = [part[:, :1].expand(-1, TIME, *part.shape[2:]) for part in windows]
     early = dynamics(*(part[:, :3] for part in still))
     cache, positions = None, dynamics._rotation
-    dynamics._rotation = lambda first, count, device: positions(first + 7, count, device)
+    dynamics._rotation = lambda first, *rest: positions(first + 7, *rest)
     for time in range(3):
         late, cache = dynamics.step(*(part[:, time] for part in still), cache=cache)
         close(late, (part[:, time] for part in early))
@@ -145,7 +147,7 @@ def test_patches_rotate_with_their_place_and_conditions_with_time_only(state_dim
         places += [(time, 0, 0)] * conditions  # the action, and the state if there is one
         places += [(time, row, column) for row in range(2) for column in range(3)]
     expected = rotation(rope_angles(torch.tensor(places), head_dim=12))
-    found = make(state_dim=state_dim)._rotation(3, 2, torch.device("cpu"))
+    found = make(state_dim=state_dim)._rotation(3, 2, False, torch.device("cpu"))
     torch.testing.assert_close(found, expected)
 
 
@@ -179,3 +181,100 @@ def test_a_rollout_without_an_action_is_refused():
 def test_a_world_without_actions_is_refused():
     with pytest.raises(ValueError, match=r"action_dim must be at least 1 .* got 0 and 2"):
         ActionConditionedPredictor(latent_dim=8, action_dim=0, state_dim=2, grid=(2, 2))
+
+
+# With the settings of V-JEPA 2-AC.
+
+
+def make_arm(**options):
+    torch.manual_seed(0)
+    dynamics = ActionConditionedPredictor(
+        latent_dim=LATENT_DIM,
+        action_dim=7,
+        state_dim=7,
+        grid=GRID,
+        dim=24,
+        depth=2,
+        num_heads=2,
+        positions="rope_tiled",
+        next_state="end_effector_pose",
+        extrinsics_dim=6,
+        **options,
+    )
+    with torch.no_grad():
+        for parameter in dynamics.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return dynamics
+
+
+def arm_windows():
+    tokens = torch.randn(BATCH, TIME, 6, LATENT_DIM)
+    poses, actions = torch.rand(BATCH, TIME, 7), 0.1 * torch.randn(BATCH, TIME, 7)
+    return tokens, poses, actions
+
+
+@pytest.mark.parametrize("has_place_embedding", [False, True])
+@pytest.mark.parametrize("has_extrinsics", [False, True])
+def test_an_arm_steps_with_a_cache_as_all_at_once(has_place_embedding, has_extrinsics):
+    dynamics, windows = make_arm(has_place_embedding=has_place_embedding), arm_windows()
+    camera = torch.randn(BATCH, TIME, 6) if has_extrinsics else None
+    whole, cache = dynamics(*windows, extrinsics=camera), None
+    for time in range(TIME):
+        now = None if camera is None else camera[:, time]
+        step, cache = dynamics.step(
+            *(part[:, time] for part in windows), extrinsics=now, cache=cache
+        )
+        close(step, (part[:, time] for part in whole))
+
+
+def test_the_next_pose_of_an_arm_is_pose_and_action():
+    tokens, poses, actions = arm_windows()
+    predicted = make_arm().rollout(tokens[:, 0], poses[:, 0], actions).state
+    pose = poses[:, 0]
+    for time in range(TIME):
+        pose = next_pose(pose, actions[:, time])
+        torch.testing.assert_close(predicted[:, time], pose)
+
+
+def test_the_camera_matters_where_it_is_given():
+    dynamics, windows = make_arm(), arm_windows()
+    without = dynamics(*windows).tokens
+    one, other = (
+        dynamics(*windows, extrinsics=torch.full((3, 5, 6), x)).tokens for x in (0.0, 1.0)
+    )
+    assert not torch.allclose(without, one, atol=1e-2)
+    assert not torch.allclose(one, other, atol=1e-2)
+
+
+def test_an_absolute_latent_is_the_normed_one_before_the_norm():
+    dynamics, windows = make_arm(), arm_windows()
+    normed = dynamics(*windows).tokens
+    dynamics.output = "absolute"
+    absolute = dynamics(*windows).tokens
+    torch.testing.assert_close(F.layer_norm(absolute, absolute.shape[-1:]), normed)
+    assert not torch.allclose(absolute, normed, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"next_state": "end_effector_pose"}, "states and actions of 7 numbers, got 4 and 2"),
+        ({"positions": "sincos_3d"}, "the dynamics need rotary positions, got sincos_3d"),
+    ],
+)
+def test_settings_that_do_not_fit_one_another_are_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        ActionConditionedPredictor(
+            latent_dim=10, action_dim=2, state_dim=4, grid=GRID, dim=24, num_heads=2, **options
+        )
+
+
+def test_extrinsics_for_a_model_without_are_refused():
+    tokens, states, actions = make_windows()
+    with pytest.raises(ValueError, match="takes no extrinsics: its extrinsics_dim is 0"):
+        make()(tokens, states, actions, extrinsics=torch.zeros(BATCH, TIME, 6))
+
+
+def test_extrinsics_of_another_width_are_refused():
+    with pytest.raises(ValueError, match=r"extrinsics must be \(3, 5, 6\), got \(3, 5, 4\)"):
+        make_arm()(*arm_windows(), extrinsics=torch.zeros(BATCH, TIME, 4))

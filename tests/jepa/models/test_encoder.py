@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from jepa.models.encoder import take_tokens
+from jepa.models.pixels import normalize_pixels
 from jepa.models.rope import grid_coordinates, rope_angles, rotation
 
 
@@ -77,6 +78,77 @@ def test_a_frame_is_encoded_as_a_still_video_of_one_tubelet(encoder):
     for time in range(3):
         still = frames[:, :, time].unsqueeze(2).repeat(1, 1, 2, 1, 1)
         torch.testing.assert_close(tokens[:, time], encoder(still), atol=1e-5, rtol=1e-4)
+
+
+def test_pixels_are_normalised_and_floats_are_taken_as_they_are(encoder):
+    pixels = torch.randint(0, 256, (2, 3, 4, 32, 32), dtype=torch.uint8)
+    assert torch.equal(encoder(pixels), encoder(normalize_pixels(pixels)))
+    frames = encoder.encode_frames(pixels)
+    assert torch.equal(frames, encoder.encode_frames(normalize_pixels(pixels)))
+
+
+def test_a_single_frame_is_a_still_video_of_one_tubelet(encoder, video):
+    image = video[:, :, :1]
+    torch.testing.assert_close(encoder(image), encoder(image.repeat(1, 1, 2, 1, 1)))
+
+
+def test_an_image_tokenizer_sees_single_frames_only(make_encoder, video):
+    encoder = make_encoder(has_image_tokenizer=True)
+    image = video[:, :, :1]
+    before, video_before = encoder(image), encoder(video)
+    assert before.shape == (2, 16, 48)
+    with torch.no_grad():
+        encoder.image_embed.weight.mul_(-1)
+    assert not torch.allclose(encoder(image), before, atol=0.01)
+    assert torch.equal(encoder(video), video_before)
+    assert not torch.allclose(encoder(image), encoder(image.repeat(1, 1, 2, 1, 1)), atol=0.01)
+
+
+def test_layers_go_through_the_last_norm(encoder, video):
+    first, last = encoder.layers(video, [0, 1])
+    torch.testing.assert_close(last, encoder(video))
+    assert not torch.allclose(first, last, atol=0.1)
+    ids = torch.arange(5).expand(2, -1)
+    torch.testing.assert_close(
+        encoder.layers(video, [1], token_ids=ids)[0], encoder(video, token_ids=ids)
+    )
+
+
+def test_levels_have_norms_of_their_own(make_encoder, video):
+    encoder = make_encoder(levels=(0, 1))
+    levels = encoder.levels(video)
+    assert levels.shape == (2, 32, 96)
+    torch.testing.assert_close(levels[..., 48:], encoder(video))
+    with torch.no_grad():
+        encoder.level_norms[0].bias.add_(1.0)
+    torch.testing.assert_close(
+        encoder.levels(video) - levels,
+        torch.tensor([1.0] * 48 + [0.0] * 48).expand(2, 32, 96),
+        atol=1e-5,
+        rtol=0,
+    )
+
+
+def test_without_levels_the_levels_are_the_tokens(encoder, video):
+    assert torch.equal(encoder.levels(video), encoder(video))
+
+
+@pytest.mark.parametrize("indices", [[], [1, 0], [2], [-1], [0, 0]])
+def test_layers_that_are_not_there_are_refused(encoder, video, indices):
+    with pytest.raises(ValueError, match="layers must be ascending block indices from 0 to 1"):
+        encoder.layers(video, indices)
+
+
+def test_a_layer_without_a_norm_is_refused(make_encoder, video):
+    encoder = make_encoder(depth=3, levels=(0, 2))
+    with pytest.raises(ValueError, match=r"norms for the layers \[0, 2\] only, not for \[1\]"):
+        encoder.layers(video, [1, 2])
+
+
+@pytest.mark.parametrize("levels", [(), (0,), (1, 0), (-1, 1)])
+def test_levels_that_do_not_end_with_the_last_block_are_refused(make_encoder, levels):
+    with pytest.raises(ValueError, match="levels must be ascending block indices that end with"):
+        make_encoder(levels=levels)
 
 
 def test_take_tokens_takes_each_clips_own(ids):

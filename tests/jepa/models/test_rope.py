@@ -84,6 +84,29 @@ def test_grid_coordinates_run_through_width_first():
     assert len(coordinates.unique(dim=0)) == 12
 
 
+def test_tiled_tables_give_the_members_of_a_pair_different_frequencies():
+    """Channel j of an axis turns by frequency j mod 4, as the weights of V-JEPA 2 expect."""
+    x = torch.randn(1, 1, 1, HEAD_DIM, dtype=torch.float64)
+    angles = rope_angles(torch.tensor([[3.0, 5.0, 2.0]]), head_dim=HEAD_DIM, style="tiled")
+    found = rotate(x, rotation(angles.double()))[0, 0, 0]
+    expected = x[0, 0, 0].clone()
+    for axis, coordinate in enumerate((3.0, 5.0, 2.0)):
+        for channel in range(8):
+            angle = coordinate * 10_000.0 ** (-(channel % 4) / 4)
+            here, partner = 8 * axis + channel, 8 * axis + (channel ^ 1)
+            sign = 1 if channel % 2 else -1
+            turned = x[0, 0, 0, here] * math.cos(angle)
+            expected[here] = turned + sign * x[0, 0, 0, partner] * math.sin(angle)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_tiled_tables_are_no_rotation():
+    """Kept for the released weights; if this fails, the bug they were trained with is gone."""
+    x = torch.randn(1, 1, 1, HEAD_DIM)
+    angles = rope_angles(torch.tensor([[3.0, 5.0, 2.0]]), head_dim=HEAD_DIM, style="tiled")
+    assert not torch.allclose(rotate(x, rotation(angles)).norm(), x.norm(), rtol=1e-3)
+
+
 @pytest.mark.parametrize("head_dim", [13, 10, 0])
 def test_a_head_that_cannot_be_rotated_is_refused(head_dim):
     with pytest.raises(ValueError, match=f"even and at least 12, got {head_dim}"):

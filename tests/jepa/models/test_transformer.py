@@ -35,7 +35,7 @@ def test_attention_equals_its_definition(tokens, places):
     attention, table = Attention(24, 2), table_of(places)
     weights = attention.qkv.weight.view(3, 2, 12, 24)
     biases = attention.qkv.bias.view(3, 2, 12)
-    cosine, sine = table[:, 0]
+    cosine, sine = table[:, 0, :, 0]
     expected = []
     for head in range(2):
         query, key, value = (tokens @ weights[i, head].T + biases[i, head] for i in range(3))
@@ -98,6 +98,13 @@ def test_heads_that_do_not_divide_the_width_are_refused():
         Transformer(50, depth=1, num_heads=4, mlp_ratio=4.0)
 
 
-def test_heads_too_small_to_rotate_are_refused_at_once():
-    with pytest.raises(ValueError, match="head_dim must be even and at least 12, got 8"):
-        Transformer(32, depth=1, num_heads=4, mlp_ratio=4.0)
+def test_without_a_table_nothing_is_rotated(transformer, tokens):
+    nowhere = torch.zeros(6, 3)
+    torch.testing.assert_close(transformer(tokens, None), transformer(tokens, table_of(nowhere)))
+
+
+def test_layers_are_what_the_blocks_put_out(transformer, tokens, places):
+    table = table_of(places)
+    first, last = transformer.layers(tokens, table, [0, 1])
+    torch.testing.assert_close(first, transformer.blocks[0](tokens, table)[0])
+    torch.testing.assert_close(transformer.norm(last), transformer(tokens, table))
