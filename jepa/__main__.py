@@ -43,8 +43,14 @@ VERBS = {
     "test": Verb("jepa.lightning_cli", "one pass over the test data", keeps_verb=True),
     "predict": Verb("jepa.lightning_cli", "representations of your own videos", keeps_verb=True),
     "probe": Verb("jepa.evaluation.__main__", "how good a representation is"),
+    "convert": Verb(
+        "jepa.checkpoints.__main__", "official, Hugging Face and timm weights, in and out"
+    ),
+    "export": Verb("jepa.export", "encoder and predictors for torch.export and ONNX"),
     "plan": Verb("planning.__main__", "actions that reach a goal image"),
 }
+# `jepa predict` on files of one's own needs no config.
+PREDICT_FILES = Verb("jepa.feature_extraction", "tokens of videos and images")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -73,13 +79,19 @@ def _dispatch(arguments: list[str], *, debug: bool) -> int:
     if name not in VERBS:
         print(f"error: {unknown_verb(name)}", file=sys.stderr)
         return 2
-    verb = VERBS[name]
+    verb = PREDICT_FILES if name == "predict" and _names_files(rest) else VERBS[name]
     if verb.keeps_verb:
         rest = [name, *rest]
     start = importlib.import_module(verb.module).main
     if not verb.standalone:
         return start(rest)
     return start([*rest, "--debug"] if debug else rest, program=f"jepa {name}")
+
+
+def _names_files(options: list[str]) -> bool:
+    """True if videos or images are named, or if the options of `jepa predict` are asked for."""
+    named = {option.partition("=")[0] for option in options}
+    return named <= {"-h", "--help"} or not named.isdisjoint(("--video", "--image"))
 
 
 def help_text() -> str:

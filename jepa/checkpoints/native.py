@@ -1,104 +1,232 @@
-"""Our own format: a folder with config.json and model.safetensors. Loading runs no code."""
+"""Our own format: a folder with config.json and model.safetensors. Loading runs no code.
+
+A config says every switch of the architecture; the weights are those of exactly that architecture,
+or loading stops with one line.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
+from jepa.checkpoints.model_card import model_card
 from jepa.models.encoder import VideoEncoder
+from jepa.models.jepa_model import JepaModel
 from jepa.models.latents import LatentSpace, PatchTokens, SlowFeatures
+from jepa.models.pooler import AttentiveProbe
+from jepa.models.predictor import MaskedLatentPredictor
 from jepa.models.world_model import ColumnScaling, LatentWorldModel
 from jepa.version import __version__
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+KINDS = {"JepaModel": "encoder", "LatentWorldModel": "world_model"}  # and the folder in a run
 LATENTS: dict[str, type[LatentSpace]] = {
     "PatchTokens": PatchTokens,
     "SlowFeatures": SlowFeatures,
 }
+AnyModel = JepaModel | LatentWorldModel
 
 
-def save_encoder(encoder: VideoEncoder, folder: str | Path) -> Path:
-    """Writes an encoder; returns the folder."""
-    return _save(encoder, Path(folder), {"model": "VideoEncoder", "encoder": encoder.config})
+def save_model(model: AnyModel, folder: str | Path) -> Path:
+    """Writes config.json, model.safetensors and a model card; returns the folder."""
+    folder, config = Path(folder), describe(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
+    save_file(weights, folder / f"{WEIGHTS}.tmp", metadata={"format": "pt"})
+    os.replace(folder / f"{WEIGHTS}.tmp", folder / WEIGHTS)
+    _write(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+    _write(folder / CARD, model_card(config, {name: w.shape for name, w in weights.items()}))
+    return folder
 
 
-def load_encoder(folder: str | Path) -> VideoEncoder:
-    """Reads an encoder, in evaluation mode.
+def load_model(folder: str | Path) -> AnyModel:
+    """Reads a model of either kind, in evaluation mode.
 
     Args:
-        folder: one written by `save_encoder`, or a run folder that holds it as `encoder/`.
+        folder: one written by `save_model`, or a run folder that holds it as `encoder/` or
+            `world_model/`.
 
     Raises:
         FileNotFoundError: if there is none.
         ValueError: if the files do not fit together.
     """
+    folder = _find(Path(folder), KINDS)
+    config = read_config(folder)
+    model = build_model(config)
+    load_weights(model, _read_weights(folder / WEIGHTS), source=str(folder / WEIGHTS))
+    return model.eval()
+
+
+def save_encoder(encoder: VideoEncoder, folder: str | Path) -> Path:
+    """Writes an encoder; returns the folder."""
+    return save_model(JepaModel(encoder), folder)
+
+
+def load_encoder(folder: str | Path) -> VideoEncoder:
+    """Reads the encoder of a folder that may hold more; see `load_model`."""
     folder = find_encoder(folder)
-    encoder = build_encoder(_config(folder))
-    _load_weights(encoder, folder)
+    encoder = build_encoder(read_config(folder))
+    weights = _read_weights(folder / WEIGHTS, prefix="encoder.")
+    load_weights(encoder, weights, source=str(folder / WEIGHTS))
     return encoder.eval()
 
 
 def find_encoder(folder: str | Path) -> Path:
-    """Returns the folder that holds an encoder's files, absolute; see `load_encoder`."""
-    return _find(Path(folder), "encoder", "VideoEncoder")
+    """Returns the folder that holds an encoder's files, absolute; see `load_model`."""
+    return _find(Path(folder), ["JepaModel"])
 
 
 def untrained_encoder(folder: str | Path, *, seed: int = 0) -> VideoEncoder:
     """Returns the same architecture with fresh weights: the baseline of every probe."""
-    config = _config(find_encoder(folder))
+    config = read_config(find_encoder(folder))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build_encoder(config).eval()
+        return build_encoder(config, device="cpu").eval()
 
 
 def save_world_model(model: LatentWorldModel, folder: str | Path) -> Path:
     """Writes encoder, latent space, dynamics and statistics; returns the folder."""
-    config = {
-        "model": "LatentWorldModel",
-        "encoder": model.encoder.config,
-        "latents": {"name": type(model.latents).__name__, **model.latents.config},  # pyright: ignore
-        "world_model": model.config,
-    }
-    return _save(model, Path(folder), config)
+    return save_model(model, folder)
 
 
 def load_world_model(folder: str | Path) -> LatentWorldModel:
-    """Reads a world model, in evaluation mode; see `load_encoder` for folder and errors."""
-    folder = _find(Path(folder), "world_model", "LatentWorldModel")
-    model = _build_world_model(_config(folder))
-    _load_weights(model, folder)
-    return model.eval()
+    """Reads a world model, in evaluation mode; see `load_model`."""
+    model = load_model(_find(Path(folder), ["LatentWorldModel"]))
+    assert isinstance(model, LatentWorldModel)
+    return model
 
 
-def build_encoder(config: dict[str, Any]) -> VideoEncoder:
-    """Returns the untrained encoder that a config describes.
+def describe(model: AnyModel) -> dict[str, Any]:
+    """Returns the config from which `build_model` makes the same architecture."""
+    kind = type(model).__name__
+    config: dict[str, Any] = {"version": __version__, "model": kind, "source": model.source}
+    encoder = {"class": type(model.encoder).__name__, **model.encoder.config}
+    if isinstance(model, LatentWorldModel):
+        return config | {
+            "encoder": encoder,
+            "latents": {"name": type(model.latents).__name__, **model.latents.config},  # pyright: ignore
+            "world_model": model.config,
+        }
+    config["encoder"] = encoder
+    if model.predictor is not None:
+        config["predictor"] = model.predictor.config
+    if model.probe is not None:
+        config["probe"] = model.probe.config
+    return config
+
+
+def build_model(config: dict[str, Any]) -> AnyModel:
+    """Returns the model that a config describes; its weights are still to be loaded.
 
     Raises:
         ValueError: if the config describes none.
     """
     with _explained():
-        return VideoEncoder(**config["encoder"])
+        if config["model"] == "LatentWorldModel":
+            world = _build_world_model(config)
+            world.source = config.get("source", "")
+            return world
+        encoder = build_encoder(config)
+        with torch.device("meta"):
+            predictor = (
+                MaskedLatentPredictor(**config["predictor"]) if "predictor" in config else None
+            )
+            probe = AttentiveProbe(**config["probe"]) if "probe" in config else None
+        return JepaModel(encoder, predictor=predictor, probe=probe, source=config.get("source", ""))
+
+
+def build_encoder(config: dict[str, Any], *, device: str = "meta") -> Any:  # noqa: ANN401
+    """Returns the encoder that a config describes, by default without memory for its weights.
+
+    Raises:
+        ValueError: if the config describes none.
+    """
+    with _explained():
+        if not isinstance(config["encoder"], dict):
+            raise TypeError(f"encoder is {config['encoder']!r}, not an object")
+        settings = dict(config["encoder"])
+        name = settings.pop("class", "VideoEncoder")
+        if name == "TimmEncoder":  # timm's buffers are not all saved: they have to be made
+            from jepa.models.timm_encoder import TimmEncoder
+
+            return TimmEncoder(**settings)
+        with torch.device(device):
+            return {"VideoEncoder": VideoEncoder}[name](**settings)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Reads config.json of a folder, ours or another's.
+
+    Raises:
+        ValueError: if it is no JSON object.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{folder / CONFIG} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder / CONFIG} must hold an object, got {config!r}")
+    return config
+
+
+def load_weights(
+    model: nn.Module,
+    weights: dict[str, Tensor],
+    *,
+    source: str,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Puts weights into a model: all of them, or none.
+
+    The tensors become the model's own, without a copy.
+
+    Args:
+        model: may be on the meta device.
+        weights: its whole state.
+        source: names the weights in errors.
+        names: what a weight is called in `source`, where it has another name there.
+
+    Raises:
+        ValueError: if names or shapes differ.
+    """
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    theirs = names or {}
+    missing = sorted(expected.keys() - found)
+    unexpected = sorted(theirs.get(name, name) for name in found.keys() - expected)
+    if missing or unexpected:
+        raise ValueError(
+            f"{source} does not fit {CONFIG}: {len(missing)} missing "
+            f"{missing[:3]}, {len(unexpected)} unexpected {unexpected[:3]}"
+        )
+    for name, shape in expected.items():
+        if found[name] != shape:
+            raise ValueError(
+                f"{source} does not fit {CONFIG}: {theirs.get(name, name)} is {found[name]}, "
+                f"not {shape}"
+            )
+    model.load_state_dict(weights, assign=True)
 
 
 def _build_world_model(config: dict[str, Any]) -> LatentWorldModel:
-    encoder = build_encoder(config)
-    with _explained():
-        latents, settings = dict(config["latents"]), dict(config["world_model"])
-        return LatentWorldModel(
-            encoder,
-            LATENTS[latents.pop("name")](**latents),
-            scaling=ColumnScaling(**settings.pop("scaling")),
-            **settings,
-        )
+    latents, settings = dict(config["latents"]), dict(config["world_model"])
+    return LatentWorldModel(
+        build_encoder(config),
+        LATENTS[latents.pop("name")](**latents),
+        scaling=ColumnScaling(**settings.pop("scaling")),
+        **settings,
+    )
 
 
 @contextmanager
@@ -113,54 +241,28 @@ def _explained() -> Iterator[None]:
         ) from error
 
 
-def _save(model: nn.Module, folder: Path, config: dict[str, Any]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {
-        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
-    }
-    save_file(weights, folder / f"{WEIGHTS}.tmp")
-    os.replace(folder / f"{WEIGHTS}.tmp", folder / WEIGHTS)
-    text = json.dumps({"version": __version__, **config}, indent=2)
-    (folder / f"{CONFIG}.tmp").write_text(text + "\n")
-    os.replace(folder / f"{CONFIG}.tmp", folder / CONFIG)
-    return folder
-
-
-def _find(folder: Path, inner: str, model: str) -> Path:
-    for candidate in (folder.resolve(), folder.resolve() / inner):
-        if (candidate / CONFIG).is_file() and _config(candidate).get("model") == model:
-            return candidate
+def _find(folder: Path, kinds: Any) -> Path:  # noqa: ANN401 - names, in order of preference
+    for kind in kinds:
+        for candidate in (folder.resolve(), folder.resolve() / KINDS[kind]):
+            if (candidate / CONFIG).is_file() and read_config(candidate).get("model") == kind:
+                return candidate
+    inner = " or ".join(str(folder / KINDS[kind]) for kind in kinds)
     raise FileNotFoundError(
-        f"no {model} in {folder}: expected {CONFIG} and {WEIGHTS} there or in {folder / inner}"
+        f"no {' or '.join(kinds)} in {folder}: expected {CONFIG} and {WEIGHTS} there or in {inner}"
     )
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _read_weights(path: Path, *, prefix: str = "") -> dict[str, Tensor]:
+    """Reads the tensors whose names begin with `prefix`, named without it."""
     try:
-        config = json.loads((folder / CONFIG).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{folder / CONFIG} is not JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{folder / CONFIG} must hold an object, got {config!r}")
-    return config
-
-
-def _load_weights(model: nn.Module, folder: Path) -> None:
-    try:
-        weights = load_file(folder / WEIGHTS)
+        with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]
+            return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
     except (SafetensorError, FileNotFoundError) as error:
-        raise ValueError(f"{folder / WEIGHTS} cannot be read: {error}") from error
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    missing, unexpected = sorted(expected.keys() - found), sorted(found.keys() - expected)
-    if missing or unexpected:
-        raise ValueError(
-            f"{folder / WEIGHTS} does not fit {CONFIG}: {len(missing)} missing "
-            f"{missing[:3]}, {len(unexpected)} unexpected {unexpected[:3]}"
-        )
-    for name, shape in expected.items():
-        if found[name] != shape:
-            raise ValueError(
-                f"{folder / WEIGHTS} does not fit {CONFIG}: {name} is {found[name]}, not {shape}"
-            )
-    model.load_state_dict(weights)
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)

@@ -66,7 +66,8 @@ def test_saving_again_replaces_and_leaves_no_other_file(saved, make_encoder):
     other = make_encoder(seed=9)
     save_encoder(other, saved)
     assert same_weights(load_encoder(saved), other)
-    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors"]
+    names = sorted(path.name for path in saved.iterdir())
+    assert names == ["README.md", "config.json", "model.safetensors"]
 
 
 def test_an_untrained_encoder_is_the_same_architecture_with_weights_of_its_seed(encoder, saved):
@@ -131,7 +132,7 @@ def change_config(folder, **changes):
 
 
 def test_a_missing_folder_is_refused(tmp_path):
-    words = "no VideoEncoder in .*nowhere: expected config.json and model.safetensors"
+    words = "no JepaModel in .*nowhere: expected config.json and model.safetensors"
     refused(tmp_path / "nowhere", FileNotFoundError, words)
 
 
@@ -158,7 +159,7 @@ def test_missing_weights_are_refused(saved):
 
 def test_weights_with_other_names_are_refused(saved):
     weights = load_file(saved / "model.safetensors")
-    weights["extra"] = weights.pop("transformer.norm.weight")
+    weights["encoder.extra"] = weights.pop("encoder.transformer.norm.weight")
     save_file(weights, saved / "model.safetensors")
     words = r"1 missing \['transformer.norm.weight'\], 1 unexpected \['extra'\]"
     refused(saved, ValueError, words)

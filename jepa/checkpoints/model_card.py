@@ -1,0 +1,58 @@
+"""The README.md beside saved weights: what they are, and three lines that use them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+# Front matter as the Hugging Face hub reads it.
+CARD = """---
+library_name: jepa-planning
+tags: [jepa, video, representation-learning]
+---
+
+# {title}
+
+{source}
+
+| part | parameters |
+|---|---|
+{parts}
+
+Every switch of the architecture is in `config.json`; `model.safetensors` holds the weights. The
+licence of weights that were converted is that of their source.
+
+```python
+import jepa
+
+model = jepa.from_pretrained("path/to/this/folder")
+{usage}
+```
+"""
+USAGE = {
+    "JepaModel": "tokens = model.encoder(video)  # uint8 (batch, 3, time, height, width)",
+    "LatentWorldModel": "latents = model.encode(frames)  # uint8 (batch, 3, time, height, width)",
+}
+
+
+def model_card(config: dict[str, Any], shapes: dict[str, Sequence[int]]) -> str:
+    """Returns the text of the card.
+
+    Args:
+        config: as `jepa.checkpoints.native.describe` makes it.
+        shapes: of all weights, by name.
+    """
+    counts: dict[str, int] = {}
+    for name, shape in shapes.items():
+        part = name.partition(".")[0]
+        counts[part] = counts.get(part, 0) + math.prod(shape)
+    encoder = config["encoder"]
+    size = f"width {encoder['dim']}, depth {encoder['depth']}" if "dim" in encoder else ""
+    title = " ".join(filter(None, [config["model"], size]))
+    return CARD.format(
+        title=title,
+        source=config.get("source") or "Trained with jepa-planning.",
+        parts="\n".join(f"| {part} | {count:,} |" for part, count in counts.items()),
+        usage=USAGE[config["model"]],
+    )

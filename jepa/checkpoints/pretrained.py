@@ -1,0 +1,79 @@
+"""`jepa.from_pretrained`: one call for our folders, Hugging Face's, and official files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jepa.checkpoints.native import KINDS, AnyModel, load_model, read_config
+
+CHECKPOINT_SUFFIXES = (".pt", ".pth", ".tar", ".bin")
+FILES = ["*.json", "*.safetensors", "README.md"]
+
+
+def from_pretrained(name: str | Path, *, revision: str | None = None) -> AnyModel:
+    """Returns a model in evaluation mode, on the CPU.
+
+    `model.encoder(video)` gives tokens (batch, tokens, dim); `model.predictor`, `model.dynamics`
+    and `model.probe` are what the checkpoint holds of them, else None.
+
+    Args:
+        name: a folder that we wrote (or a run folder that holds one), a folder that `transformers`
+            wrote (V-JEPA 2 or I-JEPA), an official checkpoint (.pt), or, if it is no path here, the
+            name of a repository on the Hugging Face hub, which is downloaded.
+        revision: branch, tag or commit on the hub; None: the newest. Pin it for repeatable numbers.
+
+    Raises:
+        FileNotFoundError: if there is nothing of this name, here or on the hub.
+        ValueError: if what is there is no model of a known kind, or is not whole.
+    """
+    path = Path(name)
+    if path.is_file():
+        return _read_file(path)
+    if not path.is_dir():
+        path = _downloaded(str(name), revision)
+    if is_huggingface(path):
+        from jepa.checkpoints.huggingface import read_huggingface
+
+        return read_huggingface(path)
+    return load_model(path)
+
+
+def _read_file(path: Path) -> AnyModel:
+    if path.name in ("config.json", "model.safetensors"):
+        return from_pretrained(path.parent)
+    if path.suffix not in CHECKPOINT_SUFFIXES:
+        raise ValueError(
+            f"{path} is no checkpoint: give a folder, or a file that ends in "
+            f"{', '.join(CHECKPOINT_SUFFIXES)}"
+        )
+    from jepa.checkpoints.official import read_official
+
+    return read_official(path).model
+
+
+def is_huggingface(folder: Path) -> bool:
+    """True if a folder's config is one of transformers."""
+    if not (folder / "config.json").is_file():
+        return False
+    config = read_config(folder)
+    return "model_type" in config and config.get("model") not in KINDS
+
+
+def _downloaded(name: str, revision: str | None) -> Path:
+    """Downloads a repository of the hub, or takes it from the cache: its folder."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    missing = f"no folder or file {name} here"
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
+    except HFValidationError as error:
+        raise FileNotFoundError(f"{missing}, and that is no name on the hub either") from error
+    except LocalEntryNotFoundError as error:
+        raise FileNotFoundError(
+            f"{missing}, and the Hugging Face hub cannot be reached; download {name} where it can, "
+            "and give the folder"
+        ) from error
+    except HfHubHTTPError as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise FileNotFoundError(f"{missing}, and the hub refuses {name}: {first_line}") from error
