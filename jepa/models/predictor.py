@@ -149,6 +149,15 @@ class MaskedLatentPredictor(nn.Module):
         num_context = context_ids.shape[1]
         return self.proj(tokens[:, num_context:]), self.context_proj(tokens[:, :num_context])
 
+    def use_mask_token(self, index: int) -> None:
+        """Makes another mask token the one that is used unless a call says another.
+
+        Raises:
+            ValueError: if there is no such mask token.
+        """
+        self.mask_token_index = self._checked(index)
+        self.config["mask_token_index"] = index
+
     def _transform(
         self,
         context: Tensor,

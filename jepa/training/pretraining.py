@@ -14,9 +14,15 @@ import lightning.pytorch as L
 from torch import Tensor
 
 from data_pipelines.batch import ClipBatch
-from jepa.checkpoints.native import save_encoder
+from jepa.checkpoints.native import save_model
 from jepa.masking import Mask, MaskSampler, MultiBlock, mask_generator
-from jepa.models import MaskedLatentPredictor, VideoEncoder, normalize_pixels, take_tokens
+from jepa.models import (
+    JepaModel,
+    MaskedLatentPredictor,
+    VideoEncoder,
+    normalize_pixels,
+    take_tokens,
+)
 from jepa.objectives import LatentL1, LossTerms, Objective, mean_terms
 from jepa.training.collapse import CollapseMonitor
 from jepa.training.finite import refuse_non_finite
@@ -28,7 +34,7 @@ from jepa.training.throughput import ThroughputMonitor
 class Pretraining(L.LightningModule):
     """Trains a video encoder from clips alone.
 
-    At the end writes the target encoder as `encoder/` into the run folder.
+    At the end writes the target encoder and the predictor as `encoder/` into the run folder.
 
     Args:
         encoder: the online encoder.
@@ -173,12 +179,11 @@ class Pretraining(L.LightningModule):
         return [ThroughputMonitor()]
 
     def on_train_end(self) -> None:
-        """Writes the target encoder, which is the better representation."""
+        """Writes the target encoder, which is the better representation, and the predictor."""
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # pyright: ignore
-            save_encoder(
-                self.target_encoder.encoder,  # pyright: ignore[reportArgumentType]
-                Path(self.trainer.default_root_dir) / "encoder",
-            )
+            encoder: Any = self.target_encoder.encoder
+            model = JepaModel(encoder, predictor=self.predictor)
+            save_model(model, Path(self.trainer.default_root_dir) / "encoder")
 
     @property
     def _batches_trained(self) -> int:

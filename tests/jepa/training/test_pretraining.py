@@ -9,6 +9,7 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+import jepa
 from data_pipelines.datamodules import ClipDataModule
 from jepa.checkpoints.native import load_encoder
 from jepa.masking import Future, MultiBlock
@@ -62,11 +63,13 @@ def test_a_tiny_run_learns_and_leaves_a_healthy_encoder(make_data, make_trainer,
     # The representation has not collapsed.
     assert trainer.callback_metrics["collapse/effective_rank"] > 0.1 * 48
     assert not model.collapse.warned
-    # The target encoder is what the run leaves.
+    # The target encoder, and the predictor that was trained with it, are what the run leaves.
     video = normalize_pixels(torch.randint(0, 256, (2, 3, 4, 32, 32), dtype=torch.uint8))
     loaded = load_encoder(tmp_path)
     assert torch.equal(loaded(video), model.target_encoder(video))
     assert not torch.equal(loaded(video), model.encoder(video))
+    predictor = jepa.from_pretrained(tmp_path).predictor
+    assert torch.equal(weights(predictor), weights(model.predictor))
 
 
 def test_the_loss_is_the_mean_over_masks_of_predictions_at_hidden_places(make_data, make_trainer):
