@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from jepa.models.dynamics import ActionConditionedPredictor, Prediction
-from jepa.models.encoder import VideoEncoder
+from jepa.models.dynamics import ActionConditionedPredictor, NextState, Prediction
+from jepa.models.frame_encoder import FrameEncoder
 from jepa.models.latents import LatentSpace
-from jepa.models.pixels import normalize_pixels
+from jepa.models.positions import PositionStyle
 
 
 class ColumnScaling(NamedTuple):
@@ -34,15 +35,23 @@ class LatentWorldModel(nn.Module):
     """Encodes frames and imagines what actions do to them. Actions come in raw units.
 
     Args:
-        encoder: gets frozen.
+        encoder: `VideoEncoder` or `TimmEncoder`; gets frozen.
         latents: what the encoder's patch tokens become.
         scaling: statistics of states and actions.
         uses_state: feed proprioception to the dynamics; without it only pixels count.
         dim: width of the dynamics.
         depth: blocks of the dynamics.
         num_heads: attention heads of the dynamics.
+        mlp_ratio, positions, next_state, extrinsics_dim, has_place_embedding: see
+            `jepa.models.dynamics.ActionConditionedPredictor`.
+
+    Raises:
+        ValueError: if poses should be added up in units that are not raw.
     """
 
+    predictor = None  # as `jepa.models.jepa_model.JepaModel` has, for masked latents
+    probe = None
+    source = ""
     state_mean: Tensor
     state_std: Tensor
     action_mean: Tensor
@@ -50,7 +59,7 @@ class LatentWorldModel(nn.Module):
 
     def __init__(
         self,
-        encoder: VideoEncoder,
+        encoder: FrameEncoder,
         latents: LatentSpace,
         *,
         scaling: ColumnScaling,
@@ -58,14 +67,29 @@ class LatentWorldModel(nn.Module):
         dim: int,
         depth: int,
         num_heads: int,
+        mlp_ratio: float = 4.0,
+        positions: PositionStyle = "rope_interleaved",
+        next_state: NextState = "learned",
+        extrinsics_dim: int = 0,
+        has_place_embedding: bool = True,
     ) -> None:
         super().__init__()
+        if next_state == "end_effector_pose" and not _is_identity(scaling):
+            raise ValueError(
+                "next_state=end_effector_pose adds raw actions to raw poses: the scaling must have "
+                "means of 0 and standard deviations of 1"
+            )
         self.config = {
             "scaling": {name: list(map(float, row)) for name, row in scaling._asdict().items()},
             "uses_state": uses_state,
             "dim": dim,
             "depth": depth,
             "num_heads": num_heads,
+            "mlp_ratio": mlp_ratio,
+            "positions": positions,
+            "next_state": next_state,
+            "extrinsics_dim": extrinsics_dim,
+            "has_place_embedding": has_place_embedding,
         }
         self.encoder = encoder.requires_grad_(False)
         latents.build(encoder.grid[1:], encoder.dim)
@@ -79,14 +103,25 @@ class LatentWorldModel(nn.Module):
             dim=dim,
             depth=depth,
             num_heads=num_heads,
+            mlp_ratio=mlp_ratio,
+            positions=positions,
+            next_state=next_state,
+            extrinsics_dim=extrinsics_dim,
+            has_place_embedding=has_place_embedding,
         )
         for name, row in _without_zero_stds(scaling)._asdict().items():
             self.register_buffer(name, torch.tensor(row, dtype=torch.float32), persistent=False)
 
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Writes config.json, model.safetensors and a model card; returns the folder."""
+        from jepa.checkpoints.native import save_model
+
+        return save_model(self, folder)
+
     @torch.no_grad()
     def encode_patches(self, frames: Tensor) -> Tensor:
         """Encodes frames (batch, 3, time, height, width) uint8: (batch, time, patches, dim)."""
-        return self.encoder.encode_frames(normalize_pixels(frames))
+        return self.encoder.encode_frames(frames)
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
@@ -137,6 +172,14 @@ class LatentWorldModel(nn.Module):
             Prediction with tokens (batch, horizon, tokens, dim) and normalised states.
         """
         return self.dynamics.rollout(latents, states, self.normalize_actions(actions))
+
+
+def _is_identity(scaling: ColumnScaling) -> bool:
+    means, stds = (
+        (*scaling.state_mean, *scaling.action_mean),
+        (*scaling.state_std, *scaling.action_std),
+    )
+    return not any(means) and all(std == 1 for std in stds)
 
 
 def _without_zero_stds(scaling: ColumnScaling) -> ColumnScaling:

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from jepa.checkpoints.native import load_encoder
-from jepa.models import normalize_pixels
+from jepa.checkpoints.frame_encoders import load_frame_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +41,8 @@ class LatentWindows(L.LightningDataModule):
     Args:
         trajectories: a `TrajectoryDataModule` whose windows are (nearly) whole trajectories; one
             pass over it is encoded.
-        encoder: folder of a pretrained encoder, or of the run that made it.
+        encoder: folder of a pretrained encoder, or of the run that made it; or a model of timm,
+            timm:NAME@SIZE: see `jepa.checkpoints.frame_encoders`.
         window_frames: frames of a window.
         batch_size: windows per process and step.
         steps_per_epoch: batches of an epoch.
@@ -98,12 +98,12 @@ class LatentWindows(L.LightningDataModule):
         if self.trainer is not None:
             self.trajectories.trainer = self.trainer
         device = self.trainer.strategy.root_device if self.trainer is not None else "cpu"
-        encoder = load_encoder(self.encoder_folder).to(device)
+        encoder = load_frame_encoder(self.encoder_folder).to(device)
         parts: list[LatentBatch] = []
         num_bytes = 0
         for batch in self.trajectories.train_dataloader():
             with torch.inference_mode():
-                tokens = encoder.encode_frames(normalize_pixels(batch.frames.to(device)))
+                tokens = encoder.encode_frames(batch.frames.to(device))
             parts.append(LatentBatch(tokens.cpu().clone(), batch.states, batch.actions, batch.keys))
             num_bytes += tokens.numel() * tokens.element_size()
             self._refuse_overflow(num_bytes)

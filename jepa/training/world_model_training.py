@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from data_pipelines.batch import TrajectoryBatch
-from jepa.checkpoints.native import find_encoder, load_encoder, save_world_model
+from jepa.checkpoints.frame_encoders import load_frame_encoder, resolve_frame_encoder
+from jepa.checkpoints.native import save_world_model
 from jepa.models.latents import FrameMoments, LatentSpace, PatchTokens, SlowFeatures
 from jepa.models.world_model import ColumnScaling, LatentWorldModel
 from jepa.objectives import Objective, RolloutL1
@@ -32,7 +33,8 @@ class WorldModelTraining(L.LightningModule):
     At the end writes `world_model/` into the run folder.
 
     Args:
-        encoder: folder of a pretrained encoder, or of the run that made it.
+        encoder: folder of a pretrained encoder, or of the run that made it; or a model of timm,
+            timm:NAME@SIZE: see `jepa.checkpoints.frame_encoders`.
         latents: what the encoder's patch tokens become. None: `PatchTokens`.
         objective: compares imagined with real latents. None: `RolloutL1`.
         uses_state: give the dynamics the proprioceptive state; False leaves pixels alone.
@@ -89,7 +91,7 @@ class WorldModelTraining(L.LightningModule):
         statistics = self._datamodule.statistics
         self._refuse_another_encoder()
         self.world = LatentWorldModel(
-            load_encoder(self.encoder_folder),
+            load_frame_encoder(self.encoder_folder),
             self.latents,
             scaling=ColumnScaling(*(getattr(statistics, name) for name in ColumnScaling._fields)),
             uses_state=self.uses_state,
@@ -227,11 +229,11 @@ class WorldModelTraining(L.LightningModule):
 
     def _refuse_another_encoder(self) -> None:
         """Raises if the data were encoded by an encoder that is not the model's."""
-        folder = getattr(self._datamodule, "encoder_folder", None)
-        if folder is not None and find_encoder(folder) != find_encoder(self.encoder_folder):
+        theirs, ours = getattr(self._datamodule, "encoder_folder", None), self.encoder_folder
+        if theirs is not None and resolve_frame_encoder(theirs) != resolve_frame_encoder(ours):
             raise ValueError(
-                f"the data are encoded by {folder}, the world model is to see through "
-                f"{self.encoder_folder}: give both the same encoder"
+                f"the data are encoded by {theirs}, the world model is to see through "
+                f"{ours}: give both the same encoder"
             )
 
     def _segments(self, num_frames: int) -> int:

@@ -1,11 +1,13 @@
 """A tiny world model behind the planner's interface: units, shapes, faults, and what is counted."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from jepa.__main__ import main as jepa_main
 from jepa.checkpoints.native import save_world_model
 from planning.action_space import ActionSpec
 from planning.costs import GoalDistance
@@ -231,3 +233,37 @@ def test_a_saved_world_imagines_the_same(world, frame, tmp_path):
             one, two = (w.rollout(w.encode(frame, STATE), ACTIONS) for w in (world, loaded))
         assert torch.equal(one.tokens, two.tokens)
         assert torch.equal(one.state, two.state)
+
+
+# An arm: V-JEPA 2-AC, converted from the official format.
+
+
+@pytest.fixture(scope="module")
+def arm(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("arm")
+    golden = Path(__file__).parents[1] / "golden" / "vjepa2_ac"
+    command = [
+        "convert",
+        golden / "checkpoint.pt",
+        folder / "arm",
+        "--config",
+        golden / "config.json",
+    ]
+    assert jepa_main(list(map(str, command))) == 0
+    return LatentWorld.load(folder / "arm")
+
+
+@torch.inference_mode()
+def test_a_converted_arm_imagines_latents_and_poses(arm):
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    pose = np.array([0.4, 0.0, 0.3, 3.1, 0.0, 0.1, 0.5], dtype=np.float32)
+    start, goal = arm.encode(frame, pose), arm.encode(frame)
+    actions = torch.zeros(3, 2, 7)
+    actions[1, :, 0], actions[2, :, 6] = 0.05, 1.0  # forward, and close the gripper
+    imagined = arm.rollout(start, actions)
+    assert imagined.tokens.shape == (3, 2, 9, 48)
+    torch.testing.assert_close(imagined.state[0, 1], torch.from_numpy(pose), atol=1e-5, rtol=0)
+    assert imagined.state[1, 1, 0].item() == pytest.approx(0.5)
+    assert imagined.state[2, 1, 6].item() == 1.0  # closed, and not more than that
+    assert arm.distance(imagined.tokens[:, -1], goal.tokens).shape == (3,)
