@@ -34,7 +34,7 @@ def test_a_token_below_a_millionth_of_the_largest_is_not_trained(first, index):
 
 
 def test_tokens_that_are_all_small_are_compared_with_each_other():
-    assert choose_mask_token(tokens_with_norms(0.0, 1e-20))[0] == 1
+    assert choose_mask_token(tokens_with_norms(0.0, 1e-30))[0] == 1
 
 
 def test_if_all_are_zero_the_first_is_used_and_the_line_says_that_none_is_trained():
@@ -42,11 +42,6 @@ def test_if_all_are_zero_the_first_is_used_and_the_line_says_that_none_is_traine
     assert index == 0
     assert "none of 3 looks trained" in lines[0]
     assert "using 0. Norms: 0 0 0" in lines[0]
-
-
-def test_half_precision_does_not_lose_small_norms():
-    tokens = tokens_with_norms(0.0, 1e-6).half()
-    assert choose_mask_token(tokens)[0] == 1
 
 
 @pytest.mark.parametrize("shape", [(8,), (3, 1, 1, 8), (0, 8)])
