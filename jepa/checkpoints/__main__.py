@@ -133,9 +133,14 @@ def _read(source: str, arguments: argparse.Namespace) -> tuple[AnyModel, list[st
         from jepa.checkpoints.timm_weights import read_timm_ijepa
 
         return read_timm_ijepa(name.removeprefix(TIMM)), [f"family: I-JEPA, from {name}"]
-    from jepa.checkpoints.pretrained import from_pretrained
+    if source == "huggingface":
+        from jepa.checkpoints.huggingface import convert_huggingface
+        from jepa.checkpoints.pretrained import folder_of
 
-    return from_pretrained(name), [f"source: {name}, as {source}"]
+        return convert_huggingface(folder_of(name))
+    from jepa.checkpoints.native import load_model
+
+    return load_model(name), [f"source: {name}"]
 
 
 def _add_probe(model: Any, arguments: argparse.Namespace) -> list[str]:  # noqa: ANN401

@@ -29,13 +29,17 @@ def from_pretrained(name: str | Path, *, revision: str | None = None) -> AnyMode
     path = Path(name)
     if path.is_file():
         return _read_file(path)
-    if not path.is_dir():
-        path = _downloaded(str(name), revision)
-    if is_huggingface(path):
+    folder = folder_of(name, revision=revision)
+    if is_huggingface(folder):
         from jepa.checkpoints.huggingface import read_huggingface
 
-        return read_huggingface(path)
-    return load_model(path)
+        return read_huggingface(folder)
+    return load_model(folder)
+
+
+def folder_of(name: str | Path, *, revision: str | None = None) -> Path:
+    """Returns the folder of this name, downloaded from the hub if there is none here."""
+    return Path(name) if Path(name).is_dir() else _downloaded(str(name), revision)
 
 
 def _read_file(path: Path) -> AnyModel:

@@ -17,7 +17,7 @@ from jepa.demo.report import (
     ImaginedDistance,
     Strip,
 )
-from jepa.models import VideoEncoder, normalize_pixels
+from jepa.models.frame_encoder import FrameEncoder
 from jepa.models.latents import PatchTokens
 from planning.costs import GoalDistance
 from planning.environments.two_rooms import TwoRooms
@@ -31,15 +31,15 @@ STRIP_FRAMES = 8
 
 
 @torch.inference_mode()
-def patch_tokens(encoder: VideoEncoder, frames: Sequence[np.ndarray]) -> Tensor:
+def patch_tokens(encoder: FrameEncoder, frames: Sequence[np.ndarray]) -> Tensor:
     """Encodes frames (height, width, 3) uint8: (frames, patches, dim), in small batches."""
     video = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).unsqueeze(2)
-    parts = [encoder.encode_frames(normalize_pixels(part))[:, 0] for part in video.split(128)]
+    parts = [encoder.encode_frames(part)[:, 0] for part in video.split(128)]
     return torch.cat(parts)
 
 
 def feature_maps(
-    trained: VideoEncoder, untrained: VideoEncoder, episode: EpisodeRecord
+    trained: FrameEncoder, untrained: FrameEncoder, episode: EpisodeRecord
 ) -> FeatureMaps:
     """Patch features of frames spread over an episode."""
     picks = np.linspace(0, episode.num_steps, STRIP_FRAMES).round().astype(int)

@@ -12,7 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from jepa.models import VideoEncoder, normalize_pixels
+from jepa.models import VideoEncoder
+from jepa.models.frame_encoder import FrameEncoder
 
 RIDGE_PENALTIES = (1e-1, 1.0, 1e1, 1e2, 1e3)
 
@@ -78,7 +79,7 @@ def linear_probe(train: Features, test: Features) -> ProbeScore:
     )
 
 
-def frame_features(encoder: VideoEncoder, batches: Iterator[Any], num_rows: int) -> Features:
+def frame_features(encoder: FrameEncoder, batches: Iterator[Any], num_rows: int) -> Features:
     """Encodes single frames of trajectories; the target is the state.
 
     Args:
@@ -88,7 +89,7 @@ def frame_features(encoder: VideoEncoder, batches: Iterator[Any], num_rows: int)
     """
 
     def rows(batch: Any) -> tuple[Tensor, np.ndarray]:  # noqa: ANN401
-        tokens = encoder.encode_frames(normalize_pixels(batch.frames)).flatten(0, 1)
+        tokens = encoder.encode_frames(batch.frames).flatten(0, 1)
         return tokens, batch.states.flatten(0, 1).numpy()
 
     return _collect(batches, rows, num_rows)
@@ -107,7 +108,7 @@ def clip_features(
     """
 
     def rows(batch: Any) -> tuple[Tensor, np.ndarray]:  # noqa: ANN401
-        tokens = encoder(normalize_pixels(batch.video))
+        tokens = encoder(batch.video)
         return tokens, np.array([labels[key] for key in batch.keys])
 
     return _collect(batches, rows, num_rows)
