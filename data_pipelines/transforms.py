@@ -61,7 +61,8 @@ class RandomResizedClipCrop:
         box = random_crop_box(
             height, width, scale=self.scale, aspect_ratio=self.aspect_ratio, generator=generator
         )
-        clip = crop_and_resize(frames, box, self.image_size, antialias=self.antialias)
+        size = (self.image_size, self.image_size)
+        clip = crop_and_resize(frames, box, size, antialias=self.antialias)
         is_mirrored = float(torch.rand((), generator=generator)) < 0.5
         return clip.flip(-1) if self.horizontal_flip and is_mirrored else clip
 
@@ -78,7 +79,8 @@ class ResizeShortSideAndCenterCrop:
         height, width = frames.shape[1:3]
         side = min(height, width)
         box = CropBox((height - side) // 2, (width - side) // 2, side, side)
-        return crop_and_resize(frames, box, self.image_size, antialias=self.antialias)
+        size = (self.image_size, self.image_size)
+        return crop_and_resize(frames, box, size, antialias=self.antialias)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class ResizeWholeFrame:
     def __call__(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """Returns (3, time, image_size, image_size), uint8."""
         box = CropBox(0, 0, *frames.shape[1:3])
-        return crop_and_resize(frames, box, self.image_size, antialias=self.antialias)
+        size = (self.image_size, self.image_size)
+        return crop_and_resize(frames, box, size, antialias=self.antialias)
 
 
 def random_crop_box(
@@ -122,24 +125,26 @@ def random_crop_box(
     return _central_box(height, width, aspect_ratio)
 
 
-def crop_and_resize(frames: Tensor, box: CropBox, image_size: int, *, antialias: bool) -> Tensor:
+def crop_and_resize(
+    frames: Tensor, box: CropBox, size: tuple[int, int], *, antialias: bool
+) -> Tensor:
     """Cuts one box out of all frames, then resizes: cropping first saves the work.
 
     Args:
         frames: (time, height, width, 3), uint8.
         box: inside the frame.
-        image_size: height and width of the result.
+        size: height and width of the result.
         antialias: smooth before shrinking.
 
     Returns:
-        (3, time, image_size, image_size), uint8.
+        (3, time, *size), uint8.
     """
     top, left, height, width = box
     images = frames[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
     # images: (time, 3, height, width)
-    if (height, width) != (image_size, image_size):
-        images = functional.resize(images, [image_size, image_size], antialias=antialias)
-    return images.transpose(0, 1)  # (3, time, image_size, image_size)
+    if (height, width) != size:
+        images = functional.resize(images, list(size), antialias=antialias)
+    return images.transpose(0, 1)  # (3, time, *size)
 
 
 def _central_box(height: int, width: int, aspect_ratio: tuple[float, float]) -> CropBox:

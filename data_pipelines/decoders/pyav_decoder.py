@@ -39,15 +39,16 @@ class PyavDecoder(VideoDecoder):
         self._timestamps_seconds = checked_timestamps(seconds, name)
 
     def metadata(self) -> VideoMetadata:
-        """Returns frame count, rate, duration and size, from the packets."""
+        """Returns frame count, rate, duration and size; decodes the first frame for the size."""
+        height, width = self._decode([0]).shape[1:3]  # the stream's own are those before turning
         last_duration = self._durations[-1] * float(self._stream.time_base)
         if last_duration <= 0:
             last_duration = 1.0 / float(self._stream.average_rate or 25)
         return metadata_from_timestamps(
             self._timestamps_seconds,
             float(self._timestamps_seconds[-1]) + last_duration,
-            height=self._stream.height,
-            width=self._stream.width,
+            height=height,
+            width=width,
         )
 
     def timestamps_seconds(self) -> np.ndarray:
@@ -96,7 +97,7 @@ class PyavDecoder(VideoDecoder):
             for frame in decoded:
                 if frame.pts is not None and frame.pts >= self._times[index]:
                     if frame.pts == self._times[index]:
-                        yield frame.to_ndarray(format="rgb24")
+                        yield _upright(frame)
                     break
             position = index
 
@@ -104,3 +105,9 @@ class PyavDecoder(VideoDecoder):
         """Returns the index of the last keyframe at or before a frame."""
         place = int(np.searchsorted(self._keyframe_indices, index, side="right")) - 1
         return int(self._keyframe_indices[place]) if place >= 0 else 0
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    """Returns a frame as a viewer shows it: telephones store it as the sensor lay, and the turn."""
+    pixels = frame.to_ndarray(format="rgb24")  # (height, width, 3), as stored
+    return np.rot90(pixels, round(frame.rotation / 90))  # both count anticlockwise

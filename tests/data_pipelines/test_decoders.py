@@ -1,5 +1,6 @@
 """The contract every decoder must keep; decoders are found by walking their folder."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,30 @@ def decoder(request):
 def video(request, index_frames):
     frames = index_frames(50, height=48, width=64)
     return encode_mp4(frames, frames_per_second=12.5, keyframe_interval=12, preset=request.param)
+
+
+@pytest.fixture(scope="module")
+def one_keyframe():
+    """300 frames, and the bytes of a file with one keyframe in 250 and B-frames: x264's defaults.
+
+    Noise slides to the right, so that decoding the first frames takes longer than reading all.
+    """
+    noise = np.random.default_rng(0).integers(0, 255, (128, 128, 1), dtype=np.uint8)
+    frames = np.stack([np.roll(noise, 2 * index, axis=1) for index in range(300)]).repeat(3, -1)
+    data = encode_mp4(frames, frames_per_second=25, keyframe_interval=250, preset="medium")
+    return frames, data
+
+
+# The matrix of a track header for a turn to the right, by degrees: ISO/IEC 14496-12, 8.3.2.
+TURNS_TO_THE_RIGHT = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}
+
+
+def turned(data, degrees):
+    """Writes into an MP4 that it is to be shown turned; the pixels stay as they are."""
+    a, b, c, d = (value << 16 for value in TURNS_TO_THE_RIGHT[degrees])  # 16.16 fixed point
+    place = data.index(b"tkhd") + 4 + 40  # after the name, 40 bytes of version 0 to the matrix
+    matrix = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    return data[:place] + matrix + data[place + len(matrix) :]
 
 
 def test_both_decoders_are_found():
@@ -65,6 +90,35 @@ def test_a_decoder_keeps_red_red(decoder):
     with decoder(encode_mp4(frames, frames_per_second=5), "red") as opened:
         red, green, blue = opened.frames_at([1]).pixels.mean((0, 1, 2))
     assert red > 190 and green < 15 and blue < 15
+
+
+def test_a_video_with_few_keyframes_and_b_frames_is_decoded_anywhere(decoder, one_keyframe):
+    frames, data = one_keyframe
+    for index in (0, 150, 299) * 5:  # each time anew, as a data loader does
+        with decoder(data, "long") as opened:
+            pixels = opened.frames_at([index]).pixels[0]
+        assert np.abs(pixels.astype(int) - frames[index]).mean() < 3
+
+
+def test_all_decoders_give_the_same_frames_of_a_video_with_few_keyframes(one_keyframe):
+    found = []
+    for name in NAMES:
+        with decoder_class(name)(one_keyframe[1], "long") as opened:
+            found.append(opened.frames_at([0, 150, 299]).pixels.astype(int))
+    assert all(np.abs(pixels - found[0]).max() <= 3 for pixels in found)
+
+
+@pytest.mark.parametrize("degrees", TURNS_TO_THE_RIGHT)
+def test_a_decoder_gives_upright_the_frames_that_a_telephone_stored_sideways(decoder, degrees):
+    stored = np.zeros((3, 96, 128, 3), np.uint8)  # four colours, so that no turn looks like another
+    stored[:, :48, :64, 0] = stored[:, :48, 64:, 1] = stored[:, 48:, :64, 2] = 200
+    stored[:, 48:, 64:] = 200
+    upright = np.rot90(stored, -degrees // 90, axes=(1, 2))
+    with decoder(turned(encode_mp4(stored, frames_per_second=10), degrees), "phone") as opened:
+        pixels, metadata = opened.frames_at([0, 2]).pixels, opened.metadata()
+    assert pixels.shape == upright[:2].shape
+    assert (metadata.height, metadata.width) == pixels.shape[1:3]
+    assert np.abs(pixels.astype(int) - upright[:2]).mean() < 4  # in another turn it is above 60
 
 
 def test_an_index_outside_the_video_is_refused(decoder, video):

@@ -2,9 +2,11 @@ import pytest
 import torch
 
 from data_pipelines.transforms import (
+    CropBox,
     RandomResizedClipCrop,
     ResizeShortSideAndCenterCrop,
     ResizeWholeFrame,
+    crop_and_resize,
     random_crop_box,
 )
 
@@ -81,6 +83,15 @@ def test_the_whole_frame_is_kept_when_resizing():
     assert clip[0, 0, 0, 0] <= 1 and clip[0, 0, -1, 0] >= 62
     same = ResizeWholeFrame(64)(coordinates(2, 64, 64), generator())
     assert torch.equal(same.permute(1, 2, 3, 0), coordinates(2, 64, 64))
+
+
+def test_a_box_is_resized_to_any_height_and_width():
+    clip = crop_and_resize(coordinates(2, 48, 64), CropBox(8, 4, 40, 60), (20, 15), antialias=True)
+    assert clip.shape == (3, 2, 20, 15) and clip.dtype == torch.uint8
+    # The middle of each of 20 rows of 2 pixels, and of 15 columns of 4, away from the borders.
+    rows, columns = 8.5 + 2 * torch.arange(20), 5.5 + 4 * torch.arange(15)
+    assert (clip[0, 0, 1:-1, 7] - rows[1:-1]).abs().max() <= 0.5
+    assert (clip[1, 1, 9, 1:-1] - columns[1:-1]).abs().max() <= 0.5
 
 
 def test_settings_that_make_no_box_are_refused():
