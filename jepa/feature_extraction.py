@@ -14,234 +14,36 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import os
-import shutil
-import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, NoReturn, get_args
+from typing import BinaryIO, NamedTuple, NoReturn, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
-from data_pipelines.clip_sampling import frames_on_screen
 from data_pipelines.decoders import DecoderName, decoder_class
 from data_pipelines.frames import DecodeError
 from data_pipelines.images import read_image
-from data_pipelines.transforms import CropBox
+from data_pipelines.transforms import crop_and_resize
+from jepa.feature_file import RowFile, size_in_words, whole_file
+from jepa.feature_plan import (
+    Kind,
+    Options,
+    Plan,
+    Pool,
+    Source,
+    StoredType,
+    count_in_words,
+    make_plan,
+)
 from jepa.models.encoder import VideoEncoder
 from jepa.version import __version__
 
-Kind = Literal["video", "image"]
-Pool = Literal["none", "frame", "clip"]
-StoredType = Literal["float32", "float16"]
-
 DECODED_BYTES = 128 << 20  # source pixels held at once; a decoder seeks anew for each such piece
 SECONDS_BETWEEN_LINES = 10.0
-LEAST_PART_OF_A_FRAME = 0.01  # a moment this near to the end of the video is its end
-
-_SAFETENSORS_NAMES = {"float64": "F64", "int64": "I64", "float32": "F32", "float16": "F16"}
-
-
-@dataclass(frozen=True)
-class Options:
-    """How features are taken.
-
-    Attributes:
-        size: height and width of a clip in pixels, or its short side if `full_frame`; None: what
-            the encoder was made for.
-        clip_length_frames: None: what the encoder was made for. A video with fewer frames is
-            encoded in a clip of as many tubelets as it fills.
-        frames_per_second: at which the video is looked at; None takes every frame.
-        stride_frames: from the start of one clip to the next, in frames looked at; None: the clip's
-            length. A smaller one gives every row but those of the first clip more past to see.
-        layers: blocks, from 0, whose outputs are stored instead of the last one's.
-        levels: store all levels of the encoder side by side.
-        pool: "frame" stores the mean over the tokens of a row, "clip" over all tokens of a clip.
-        full_frame: keep the whole frame, its sides rounded to the patch; else the largest centred
-            square.
-        dtype: of what is stored; the encoder computes in its own.
-        batch: clips encoded at once.
-        decoder: pyav is not crashed by damaged files, and reads narrow ones; but only decord turns
-            videos that a telephone recorded sideways.
-
-    Raises:
-        ValueError: if a value is out of range, or two exclude each other.
-    """
-
-    size: int | None = None
-    clip_length_frames: int | None = None
-    frames_per_second: float | None = None
-    stride_frames: int | None = None
-    layers: tuple[int, ...] = ()
-    levels: bool = False
-    pool: Pool = "none"
-    full_frame: bool = False
-    dtype: StoredType = "float32"
-    batch: int = 1
-    decoder: DecoderName = "pyav"
-
-    def __post_init__(self) -> None:
-        rate = self.frames_per_second
-        if rate is not None and not 0 < rate <= 1000:
-            raise ValueError(f"--fps must be above 0 and at most 1000, got {rate:g}")
-        if self.batch < 1:
-            raise ValueError(f"--batch must be at least 1, got {self.batch}")
-        if self.layers and self.levels:
-            raise ValueError("--layers and --levels exclude each other: levels are layers")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A file of the user's, looked at but not decoded.
-
-    Attributes:
-        path: as the user named it.
-        kind: "video" or "image".
-        height: of a frame, in pixels.
-        width: of a frame, in pixels.
-        frame_starts_seconds: presentation times, counted from the first frame: (num_frames,).
-        frame_ends_seconds: when the next frame starts, or the video ends: (num_frames,).
-    """
-
-    path: str
-    kind: Kind
-    height: int
-    width: int
-    frame_starts_seconds: np.ndarray
-    frame_ends_seconds: np.ndarray
-
-    @property
-    def duration_seconds(self) -> float:
-        """From the first frame's start to the last frame's end; 0 for an image."""
-        return float(self.frame_ends_seconds[-1])
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What will be computed of a source: known before its first frame is decoded.
-
-    Attributes:
-        source: the file.
-        frame_indices: the frames looked at, in order, indices of the source: (frames,).
-        box: what is cut out of a frame, in its pixels.
-        size: height and width of a clip in pixels.
-        clip_length_frames: of every clip of this source.
-        clip_starts: places in `frame_indices`, increasing.
-        grid: (time, height, width) of one clip in tokens.
-        pool: see `Options`.
-    """
-
-    source: Source
-    frame_indices: np.ndarray
-    box: CropBox
-    size: tuple[int, int]
-    clip_length_frames: int
-    clip_starts: tuple[int, ...]
-    grid: tuple[int, int, int]
-    pool: Pool
-
-    @property
-    def tubelet_frames(self) -> int:
-        """Frames that one row of tokens stands for."""
-        return self.clip_length_frames // self.grid[0]
-
-    @cached_property
-    def first_new_rows(self) -> tuple[int, ...]:
-        """For each clip the first of its rows that holds a frame of no earlier clip."""
-        rows, covered = [], 0
-        for start in self.clip_starts:
-            rows.append((covered - start) // self.tubelet_frames if start < covered else 0)
-            covered = start + self.clip_length_frames
-        return tuple(rows)
-
-    @cached_property
-    def row_frames(self) -> np.ndarray:
-        """Which frames of the source each row of the result has seen: (rows, frames), int64."""
-        if self.pool == "clip":
-            starts, length = np.array(self.clip_starts), self.clip_length_frames
-        else:
-            length = self.tubelet_frames
-            starts = np.array(
-                [
-                    start + row * length
-                    for start, first in zip(self.clip_starts, self.first_new_rows, strict=True)
-                    for row in range(first, self.grid[0])
-                ]
-            )
-        return self.frame_indices[starts[:, None] + np.arange(length)]
-
-    def rows_of(self, clip: int, tokens: Tensor) -> Tensor:
-        """Returns what a clip adds to the result.
-
-        Args:
-            clip: its number.
-            tokens: (tokens, dim) of the whole clip.
-
-        Returns:
-            (rows, height, width, dim); with pool "frame" (rows, dim), with "clip" (1, dim).
-        """
-        if self.pool == "clip":
-            return tokens.mean(0, keepdim=True)
-        rows = tokens.unflatten(0, self.grid)[self.first_new_rows[clip] :]
-        return rows if self.pool == "none" else rows.mean((1, 2))
-
-    def feature_shape(self, dim: int) -> tuple[int, ...]:
-        """Returns the shape of the result for tokens of this width."""
-        places = self.grid[1:] if self.pool == "none" else ()
-        return (len(self.row_frames), *places, dim)
-
-    def annotations(self) -> dict[str, np.ndarray]:
-        """Returns the times of the rows, the frames they saw, and where their tokens lie.
-
-        Returns:
-            time_start_seconds and time_end_seconds (rows,) float64: start of a row's first frame,
-            end of its last; frame_indices (rows, frames) int64; if nothing is pooled boxes_pixels
-            (height, width, 4) float32: top, left, bottom, right of each token in the source.
-        """
-        frames = self.row_frames
-        arrays = {
-            "time_start_seconds": self.source.frame_starts_seconds[frames[:, 0]],
-            "time_end_seconds": self.source.frame_ends_seconds[frames[:, -1]],
-            "frame_indices": frames,
-        }
-        if self.pool == "none":
-            arrays["boxes_pixels"] = token_boxes(self.box, self.grid[1:])
-        return arrays
-
-    def describe(self) -> dict[str, Any]:
-        """Returns what a reader of the result may ask about this source."""
-        source, looked_at = self.source, np.unique(self.frame_indices)
-        num_frames = len(source.frame_starts_seconds)
-        facts = {
-            "path": source.path,
-            "kind": source.kind,
-            "frame_height_pixels": source.height,
-            "frame_width_pixels": source.width,
-            "crop_box_pixels": self.box._asdict(),
-            "resized_to_pixels": list(self.size),
-            "grid": [len(self.row_frames), *self.grid[1:]],
-        }
-        if source.kind == "image":
-            return facts
-        return facts | {
-            "num_frames": num_frames,
-            "duration_seconds": source.duration_seconds,
-            "frames_per_second": num_frames / source.duration_seconds,
-            "frames_encoded": len(looked_at),
-            "frames_not_looked_at": num_frames - len(looked_at),
-            "frames_repeated": len(self.frame_indices) - len(looked_at),
-            "num_clips": len(self.clip_starts),
-            "clip_length_frames": self.clip_length_frames,
-            "clip_starts": list(self.clip_starts),
-        }
 
 
 class Clip(NamedTuple):
@@ -341,92 +143,6 @@ def look_at(path: str | Path, kind: Kind, decoder: DecoderName = "pyav") -> Sour
     return Source(str(path), kind, metadata.height, metadata.width, starts, ends)
 
 
-def make_plan(encoder: VideoEncoder, source: Source, options: Options) -> Plan:
-    """Decides clips, cut and grid of one source.
-
-    Raises:
-        ValueError: if sizes do not fit the encoder, or the video is shorter than a tubelet.
-    """
-    tubelet, patch, _ = encoder.tubelet
-    side = encoder.grid[1] * patch if options.size is None else options.size
-    _refuse_indivisible("--size", side, patch, "patch", "pixels")
-    box, size = choose_cut(source.height, source.width, side, patch, whole=options.full_frame)
-    if source.kind == "image":
-        frame_indices, length, starts = np.zeros(1, dtype=np.int64), 1, (0,)
-    else:
-        length, stride = options.clip_length_frames, options.stride_frames
-        length = encoder.grid[0] * tubelet if length is None else length
-        stride = length if stride is None else stride
-        _refuse_indivisible("--frames", length, tubelet, "tubelet", "frames")
-        _refuse_indivisible("--stride", stride, tubelet, "tubelet", "frames")
-        if stride > length:
-            raise ValueError(
-                f"--stride {stride} exceeds the clip's {length} frames: those in between would be "
-                "lost; to look at fewer frames use --fps"
-            )
-        frame_indices = sample_frames(source, options.frames_per_second)
-        if len(frame_indices) < tubelet:
-            found = _count(len(frame_indices), "frame")
-            raise ValueError(
-                f"{source.path}: {found} to look at, but a token needs {tubelet}; "
-                "use a longer video or a higher --fps"
-            )
-        length = min(length, len(frame_indices) // tubelet * tubelet)
-        starts = tile(len(frame_indices), length, stride)
-    grid = encoder.grid_of((length, *size))
-    return Plan(source, frame_indices, box, size, length, starts, grid, options.pool)
-
-
-def sample_frames(source: Source, frames_per_second: float | None) -> np.ndarray:
-    """Returns which frames are looked at: all, or those on screen at k / frames_per_second.
-
-    Returns:
-        (frames,), int64, not decreasing; a rate above the video's repeats frames.
-    """
-    num_frames = len(source.frame_starts_seconds)
-    if frames_per_second is None:
-        return np.arange(num_frames)
-    end_seconds = source.duration_seconds * (1 - LEAST_PART_OF_A_FRAME / num_frames)
-    wanted_seconds = np.arange(math.ceil(end_seconds * frames_per_second)) / frames_per_second
-    return frames_on_screen(source.frame_starts_seconds, wanted_seconds)
-
-
-def tile(num_frames: int, clip_length_frames: int, stride_frames: int) -> tuple[int, ...]:
-    """Returns where clips start so that every frame is in one: the last ends at the last frame."""
-    last = num_frames - clip_length_frames
-    starts = list(range(0, last + 1, stride_frames))
-    return tuple(starts if starts[-1] == last else [*starts, last])
-
-
-def choose_cut(
-    height: int, width: int, side: int, patch: int, *, whole: bool
-) -> tuple[CropBox, tuple[int, int]]:
-    """Returns what is cut out of a frame and to which (height, width) it is resized.
-
-    Args:
-        height: of the frame, in pixels.
-        width: of the frame, in pixels.
-        side: of the square, or the short side of the whole frame, in pixels.
-        patch: what the sides of a whole frame are rounded to a multiple of, in pixels.
-        whole: keep the whole frame; else the largest centred square.
-    """
-    short = min(height, width)
-    if not whole:
-        box = CropBox((height - short) // 2, (width - short) // 2, short, short)
-        return box, (side, side)
-    rows, columns = (max(1, round(n * side / short / patch)) for n in (height, width))
-    return CropBox(0, 0, height, width), (rows * patch, columns * patch)
-
-
-def token_boxes(box: CropBox, grid: tuple[int, int]) -> np.ndarray:
-    """Returns top, left, bottom, right of each token in the frame: (height, width, 4) float32."""
-    rows = box.top + box.height * np.arange(grid[0] + 1) / grid[0]
-    columns = box.left + box.width * np.arange(grid[1] + 1) / grid[1]
-    top, left = np.meshgrid(rows[:-1], columns[:-1], indexing="ij")
-    bottom, right = np.meshgrid(rows[1:], columns[1:], indexing="ij")
-    return np.stack((top, left, bottom, right), axis=-1).astype(np.float32)
-
-
 def write_features(
     encoder: VideoEncoder,
     plans: Sequence[Plan],
@@ -458,7 +174,7 @@ def write_features(
     device = next(encoder.parameters()).device
     num_clips = sum(len(plan.clip_starts) for plan in plans)
     say = say or _be_silent
-    say(f"{_count(num_clips, 'clip')} to encode, {_size(rows.num_bytes)} to write")
+    say(f"{count_in_words(num_clips, 'clip')} to encode, {size_in_words(rows.num_bytes)} to write")
     batches = _batches(read_clips(plans, options.decoder), options.batch)
     for clips in _told(batches, num_clips, say):
         video = torch.stack([clip.video for clip in clips]).to(device)
@@ -493,116 +209,6 @@ def read_clips(plans: Iterable[Plan], decoder: DecoderName) -> Iterator[Clip]:
             yield Clip(index, number, held[:, : plan.clip_length_frames])
 
 
-def fit(frames: Tensor, box: CropBox, size: tuple[int, int]) -> Tensor:
-    """Cuts and resizes frames as `data_pipelines.transforms` does, also to what is no square.
-
-    Args:
-        frames: (time, height, width, 3), uint8.
-        box: inside the frame, in pixels.
-        size: height and width of the result, in pixels.
-
-    Returns:
-        (3, time, height, width), uint8.
-    """
-    images = frames[:, box.top : box.top + box.height, box.left : box.left + box.width]
-    images = images.permute(0, 3, 1, 2)  # (time, 3, height, width)
-    if (box.height, box.width) != size:
-        images = functional.resize(images, list(size), antialias=True)
-    return images.transpose(0, 1)
-
-
-class RowFile:
-    """A safetensors file whose tensors are filled row by row, without holding them in memory.
-
-    Args:
-        file: to write from its start.
-        tensors: name -> (dtype, shape); the first axis is the one that is filled.
-        metadata: for the header.
-
-    Raises:
-        ValueError: if the file would not fit on its disk.
-    """
-
-    def __init__(
-        self,
-        file: BinaryIO,
-        tensors: dict[str, tuple[np.dtype, tuple[int, ...]]],
-        metadata: dict[str, str],
-    ) -> None:
-        self.file = file
-        header: dict[str, Any] = {"__metadata__": metadata}
-        spans: dict[str, tuple[int, int]] = {}
-        offset = 0
-        for name in sorted(tensors, key=lambda name: (-tensors[name][0].itemsize, name)):
-            dtype, shape = tensors[name]
-            spans[name] = (offset, offset + dtype.itemsize * math.prod(shape))
-            offset = spans[name][1]
-            header[name] = {
-                "dtype": _SAFETENSORS_NAMES[dtype.name],
-                "shape": list(shape),
-                "data_offsets": list(spans[name]),
-            }
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
-        self.num_bytes = 8 + len(text) + offset
-        self._refuse_full_disk()
-        file.write(struct.pack("<Q", len(text)) + text)
-        start = file.tell()
-        self.tensors = tensors
-        self.ends = {name: start + end for name, (_, end) in spans.items()}
-        self.places = {name: start + begin for name, (begin, _) in spans.items()}
-
-    def append(self, name: str, rows: np.ndarray) -> None:
-        """Writes the next rows of a tensor."""
-        dtype, shape = self.tensors[name]
-        if (rows.dtype, rows.shape[1:]) != (dtype, shape[1:]):
-            raise RuntimeError(
-                f"{name}: rows are {rows.dtype} {rows.shape[1:]}, not {dtype} {shape[1:]}"
-            )
-        self.file.seek(self.places[name])
-        self.file.write(np.ascontiguousarray(rows).data)
-        self.places[name] = self.file.tell()
-
-    def finish(self) -> None:
-        """Checks that every tensor is full."""
-        if self.places != self.ends:
-            short = [name for name, end in self.ends.items() if self.places[name] != end]
-            raise RuntimeError(f"{', '.join(short)} not filled")
-
-    def _refuse_full_disk(self) -> None:
-        folder = Path(self.file.name).parent
-        free = shutil.disk_usage(folder).free
-        if self.num_bytes > free:
-            raise ValueError(
-                f"the features take {_size(self.num_bytes)}, but {folder} has "
-                f"{_size(free)} free; --pool frame, --dtype float16 or --fps make them smaller"
-            )
-
-
-@contextmanager
-def whole_file(path: str | Path) -> Iterator[BinaryIO]:
-    """Opens a file beside `path`, which takes its name at the end, or vanishes on an error.
-
-    Raises:
-        ValueError: if the name does not end in .safetensors.
-        FileNotFoundError: if there is no such folder.
-    """
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"--out must end in .safetensors, got {path}")
-    if path.is_dir():
-        raise ValueError(f"--out {path} is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"--out {path}: there is no folder {path.parent}; make it first")
-    unfinished = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with unfinished.open("wb") as file:
-            yield file
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 def _frames(plan: Plan, decoder: DecoderName) -> Iterator[Tensor]:
     """Yields the frames looked at, fitted, in pieces of (3, frames, height, width)."""
     source, indices = plan.source, plan.frame_indices
@@ -616,7 +222,7 @@ def _frames(plan: Plan, decoder: DecoderName) -> Iterator[Tensor]:
                     raise DecodeError(source.path, "the frame size changes within the video")
             except DecodeError as error:
                 raise DecodeError(source.path, _how_far(source, wanted[0], error)) from None
-            yield fit(torch.from_numpy(pixels), plan.box, plan.size)
+            yield crop_and_resize(torch.from_numpy(pixels), plan.box, plan.size, antialias=True)
 
 
 def _how_far(source: Source, index: int, error: DecodeError) -> str:
@@ -628,7 +234,7 @@ def _how_far(source: Source, index: int, error: DecodeError) -> str:
 
 def _image_frame(plan: Plan) -> Iterator[Tensor]:
     pixels = torch.from_numpy(read_image(plan.source.path)[None])  # (1, height, width, 3)
-    yield fit(pixels, plan.box, plan.size)
+    yield crop_and_resize(pixels, plan.box, plan.size, antialias=True)
 
 
 def _batches(clips: Iterable[Clip], size: int) -> Iterator[list[Clip]]:
@@ -692,15 +298,6 @@ def _metadata(plans: Sequence[Plan], options: Options, model: str) -> dict[str, 
     }
 
 
-def _refuse_indivisible(option: str, value: int, step: int, noun: str, unit: str) -> None:
-    if value < step or value % step:
-        low = max(step, value // step * step)
-        raise ValueError(
-            f"{option} {value} is not a multiple of the {noun}'s {step} {unit}; "
-            f"use {low} or {low + step}"
-        )
-
-
 def _device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: this torch sees no GPU; use --device cpu or auto")
@@ -715,17 +312,10 @@ def _summary(plans: Sequence[Plan], options: Options) -> str:
     rows = [(len(plan.row_frames), *plan.grid[1:]) for plan in plans]
     shape = "x".join(map(str, rows[0])) if len(plans) == 1 else f"{len(plans)} inputs"
     seconds = sum(source.duration_seconds for source in videos)
-    covered = f"{seconds:.2f} s of video" if videos else _count(len(plans), "image")
+    covered = f"{seconds:.2f} s of video" if videos else count_in_words(len(plans), "image")
     pooled = "" if options.pool == "none" else f", pooled per {options.pool}"
-    return f"{shape} tokens{pooled} as {options.dtype}, {covered} in {_count(num_clips, 'clip')}"
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 1e6:,.1f} MB" if num_bytes >= 1e6 else f"{num_bytes / 1e3:,.1f} kB"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    clips = count_in_words(num_clips, "clip")
+    return f"{shape} tokens{pooled} as {options.dtype}, {covered} in {clips}"
 
 
 def _print(line: str) -> None:
@@ -796,7 +386,7 @@ def _parser() -> argparse.ArgumentParser:
         "--decoder",
         choices=get_args(DecoderName),
         default=default.decoder,
-        help="decord turns videos recorded sideways; pyav survives damaged ones. Default: pyav",
+        help="pyav survives damaged videos, which may crash decord. Default: pyav",
     )
     return parser
 

@@ -20,10 +20,14 @@ DOORS = {
     "jepa/__main__.py": PACKAGES,  # composition roots
     "jepa/demo/": PACKAGES,
     "jepa/feature_extraction.py": (  # files of one's own: decoded here, not by a data module
-        "data_pipelines.clip_sampling",
         "data_pipelines.decoders",
         "data_pipelines.frames",
         "data_pipelines.images",
+        "data_pipelines.transforms",
+    ),
+    "jepa/feature_plan.py": (
+        "data_pipelines.clip_sampling",
+        "data_pipelines.decoders",
         "data_pipelines.transforms",
     ),
     "planning/latent_world.py": ("jepa",),

@@ -11,17 +11,19 @@ from jepa import command_line
 from jepa import export as export_module
 from jepa.checkpoints.native import save_model
 from jepa.export import (
-    Example,
-    TensorSpec,
     check_compile,
-    dynamics_part,
-    encoder_part,
     export_onnx,
     export_torch,
     external_data_path,
     main,
-    predictor_part,
     relative_difference,
+)
+from jepa.exportable_parts import (
+    Example,
+    TensorSpec,
+    dynamics_part,
+    encoder_part,
+    predictor_part,
 )
 from jepa.models.dynamics import ActionConditionedPredictor
 from jepa.models.encoder import VideoEncoder
@@ -269,52 +271,6 @@ def test_inductor_gives_what_the_model_gives(name):
     assert check_compile(*CASES[name]()) < 1e-5
 
 
-def test_the_predictor_is_asked_about_the_grid_and_the_kind_of_its_size(fresh):
-    encoder = make_encoder(**RELEASED_2_1)
-    predictor = make_predictor(has_modalities=True)
-    for size, grid, modality in (
-        ((4, 40, 32), (2, 5, 4), "video"),
-        ((1, 40, 48), (1, 5, 6), "image"),
-        (None, (2, 4, 4), "video"),
-    ):
-        part, example = predictor_part(predictor, encoder, size=size)
-        inputs = fresh(example, 3)
-        places = grid[0] * grid[1] * grid[2]
-        assert all(
-            0 <= inputs[name].min() < inputs[name].max() < places for name in list(inputs)[1:]
-        )
-        context = inputs["context"]
-        ids = {"context_ids": inputs["context_ids"], "target_ids": inputs["target_ids"]}
-        with torch.no_grad():
-            expected = predictor(context, **ids, grid=grid, modality=modality)
-        assert_equal(outputs_of(part, inputs), [expected])
-
-
-def test_a_step_is_the_first_frame_of_a_rollout(fresh):
-    dynamics = make_dynamics()
-    step, example = dynamics_part(dynamics)
-    rollout, _ = dynamics_part(dynamics, horizon=2)
-    inputs = fresh(example, 3)
-    tokens, state = outputs_of(step, inputs)
-    two = {**inputs, "action": torch.stack((inputs["action"], torch.randn(3, 2)), 1)}
-    many_tokens, many_states = outputs_of(rollout, two)
-    assert_equal((tokens, state), (many_tokens[:, 0], many_states[:, 0]))
-
-
-def test_pixels_are_normalised_inside(fresh):
-    encoder = make_encoder()
-    part, example = encoder_part(encoder, takes_pixels=True)
-    (video,) = fresh(example, 2).values()
-    assert video.dtype == torch.uint8
-    assert video.min() < 10 and video.max() > 245
-    plain, _ = encoder_part(encoder)
-    mean, std = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # of ImageNet
-    by_hand = (video / 255 - torch.tensor(mean).view(3, 1, 1, 1)) / torch.tensor(std).view(
-        3, 1, 1, 1
-    )
-    assert_equal(outputs_of(part, {"video": video}), outputs_of(plain, {"video": by_hand}))
-
-
 def test_the_relative_difference_is_that_of_the_largest_value():
     assert relative_difference(torch.tensor([4.0, 1.5]), torch.tensor([4.0, 1.0])) == 0.125
     assert relative_difference(torch.zeros(2), torch.zeros(2)) == 0
@@ -397,11 +353,6 @@ def test_exports_are_silent(tmp_path, capfd):
 def test_a_real_warning_is_shown(tmp_path):
     with pytest.warns(UserWarning, match="a real problem"):
         export_torch(Talkative(), Doubled.example, tmp_path / "part.pt2")
-
-
-def test_a_horizon_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="horizon must be at least 1, got 0"):
-        dynamics_part(make_dynamics(), horizon=0)
 
 
 # The command line.

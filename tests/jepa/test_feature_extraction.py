@@ -15,15 +15,14 @@ from safetensors.numpy import load_file
 
 from data_pipelines.decoders import decoder_class
 from data_pipelines.synthetic import moving_shape
-from data_pipelines.transforms import CropBox, ResizeShortSideAndCenterCrop
+from data_pipelines.transforms import CropBox, ResizeShortSideAndCenterCrop, crop_and_resize
 from data_pipelines.video_writing import write_mp4
 from jepa import feature_extraction
 from jepa.__main__ import main
 from jepa.checkpoints.native import save_model
-from jepa.feature_extraction import Options, RowFile, extract_features, look_at, tile, whole_file
+from jepa.feature_extraction import extract_features, look_at, read_clips
+from jepa.feature_plan import Options, Source, make_plan
 from jepa.models.jepa_model import JepaModel
-
-TUBELET = 2
 
 
 @pytest.fixture
@@ -114,19 +113,6 @@ def test_the_last_clip_ends_with_the_video_and_gives_only_its_new_rows(
     assert len(arrays["features"]) == 6 + new
     assert_close(arrays["features"][6:], last[-new:])
     assert arrays["frame_indices"][-1].tolist() == [num_frames - 2, num_frames - 1]
-
-
-@pytest.mark.parametrize("stride", [2, 4, 6, 8])
-@pytest.mark.parametrize("num_frames", [*range(2, 12), 16, 17, 31])
-def test_no_frame_is_lost_and_every_row_shows_something_new(encoder, num_frames, stride):
-    times = np.arange(num_frames) / 10
-    source = feature_extraction.Source("a.mp4", "video", 48, 64, times, times + 0.1)
-    options = Options(clip_length_frames=8, stride_frames=stride)
-    rows = feature_extraction.make_plan(encoder, source, options).row_frames
-    assert set(rows.ravel().tolist()) == set(range(num_frames))
-    assert (np.diff(rows, axis=1) == 1).all()  # a tubelet is made of neighbours
-    assert (np.diff(rows[:, -1]) >= 1).all() and (np.diff(rows[:, -1]) <= TUBELET).all()
-    assert len(rows) == -(-num_frames // TUBELET)
 
 
 def test_a_smaller_stride_gives_later_rows_more_past(extract, encoder, video):
@@ -284,7 +270,7 @@ def test_a_full_frame_is_kept_whole_at_a_size_of_its_own_shape(extract, encoder,
     arrays = extract(videos=[video(12)], full_frame=True)  # 48 x 64 -> 32 x 42.7 -> 32 x 40
     assert arrays["features"].shape == (6, 4, 5, 48)
     pixels = torch.from_numpy(decoded(video(12)).pixels[:4])
-    clip = feature_extraction.fit(pixels, CropBox(0, 0, 48, 64), (32, 40))
+    clip = crop_and_resize(pixels, CropBox(0, 0, 48, 64), (32, 40), antialias=True)
     reference = torch.nn.functional.interpolate(
         pixels.permute(0, 3, 1, 2).float(), (32, 40), mode="bilinear", antialias=True
     )
@@ -620,52 +606,9 @@ def test_nothing_to_encode_is_refused(extract):
 
 def test_a_frame_size_that_changes_is_refused(video, encoder):
     source = look_at(video(12), "video")
-    wrong = feature_extraction.Source(
+    wrong = Source(
         source.path, "video", 64, 64, source.frame_starts_seconds, source.frame_ends_seconds
     )
-    plan = feature_extraction.make_plan(encoder, wrong, Options())
+    plan = make_plan(encoder, wrong, Options())
     with pytest.raises(ValueError, match="the frame size changes within the video"):
-        next(feature_extraction.read_clips([plan], "pyav"))
-
-
-# The parts.
-
-
-def test_clips_tile_and_the_last_one_ends_at_the_end():
-    assert tile(12, 4, 4) == (0, 4, 8)
-    assert tile(13, 4, 4) == (0, 4, 8, 9)
-    assert tile(4, 4, 4) == (0,)
-    assert tile(9, 4, 2) == (0, 2, 4, 5)
-
-
-def test_a_row_file_reads_back_whatever_the_order_of_writing(tmp_path):
-    wanted = {
-        "half": np.arange(6, dtype=np.float16).reshape(3, 2),
-        "number": np.arange(4, dtype=np.int64),
-        "empty": np.zeros((0, 3), np.float32),
-    }
-    tensors = {name: (array.dtype, array.shape) for name, array in wanted.items()}
-    with whole_file(tmp_path / "rows.safetensors") as file:
-        rows = RowFile(file, tensors, {"word": "Grüße"})
-        rows.append("half", wanted["half"][:1])
-        rows.append("number", wanted["number"])
-        rows.append("half", wanted["half"][1:])
-        rows.finish()
-    read = load_file(tmp_path / "rows.safetensors")
-    assert read.keys() == wanted.keys()
-    for name, array in wanted.items():
-        np.testing.assert_array_equal(read[name], array)
-        assert read[name].dtype == array.dtype
-    with safe_open(tmp_path / "rows.safetensors", "np") as file:
-        assert file.metadata() == {"word": "Grüße"}
-
-
-def test_a_row_file_that_is_not_full_or_gets_other_rows_is_a_fault_of_ours(tmp_path):
-    with pytest.raises(RuntimeError, match="a not filled"):
-        with whole_file(tmp_path / "rows.safetensors") as file:
-            rows = RowFile(file, {"a": (np.dtype(np.float32), (3, 2))}, {})
-            rows.append("a", np.zeros((2, 2), np.float32))
-            with pytest.raises(RuntimeError, match=r"rows are float64 \(2,\), not float32 \(2,\)"):
-                rows.append("a", np.zeros((1, 2)))
-            rows.finish()
-    assert list(tmp_path.glob("*rows*")) == []
+        next(read_clips([plan], "pyav"))
