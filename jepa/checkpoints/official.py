@@ -49,6 +49,7 @@ ENCODER_KEYS_OF_AC = ("encoder", "target_encoder")
 STATES = {"rope_tiled": "rope-tiled", "rope_interleaved": "rope-interleaved",
           "sincos_3d": "sincos-3d", "sincos_2d": "sincos-2d"}  # fmt: skip
 
+WRAPPERS = re.compile(r"^((module|backbone|_orig_mod)\.)*")  # DDP, the masks' wrapper, compile
 State = dict[str, Tensor]
 
 
@@ -404,10 +405,16 @@ def _choose_encoder_key(content: dict[str, Any], wanted: str | None, path: str |
 
 
 def _stripped(state: Mapping[str, Any], path: str | Path) -> State:
-    """Removes the prefixes of wrappers: module. and module.backbone."""
-    if wrong := [name for name, value in state.items() if not isinstance(value, Tensor)]:
-        raise ValueError(f"{path}: {wrong[0]} is a {type(state[wrong[0]]).__name__}, not a tensor")
-    return {re.sub(r"^(module\.)?(backbone\.)?", "", name): v for name, v in state.items()}
+    """Removes the prefixes of wrappers, and makes half-precision weights float32, which is exact."""
+    stripped: State = {}
+    for official, value in state.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{path}: {official} is a {type(value).__name__}, not a tensor")
+        name = WRAPPERS.sub("", official)
+        if name in stripped:
+            raise ValueError(f"{path}: {name} is there twice, once as {official}")
+        stripped[name] = value.float()
+    return stripped
 
 
 def _family_of(model: AnyModel) -> Family:

@@ -294,15 +294,36 @@ def test_a_student_s_average_is_preferred_to_its_teacher(tmp_path):
     assert "encoder: ema_encoder" in report
 
 
-def test_wrappers_of_any_depth_are_stripped(golden, tmp_path):
-    def unwrap(content):
+@pytest.mark.parametrize("prefix", ["", "module.", "module.module.", "_orig_mod.module.backbone."])
+def test_wrappers_of_any_depth_are_stripped(golden, tmp_path, prefix):
+    def rewrap(content):
         content["target_encoder"] = {
-            name.removeprefix("module.backbone."): value
+            prefix + name.removeprefix("module.backbone."): value
             for name, value in content["target_encoder"].items()
         }
 
-    model = read_official(changed("vjepa2", tmp_path, unwrap), config=config_of("vjepa2")).model
+    model = read_official(changed("vjepa2", tmp_path, rewrap), config=config_of("vjepa2")).model
     assert_golden(model.encoder(golden["vjepa2"]["video"]), golden["vjepa2"]["encoder_full"])
+
+
+def test_weights_of_two_wrappers_at_once_are_refused(tmp_path):
+    def double(content):
+        content["target_encoder"]["norm.weight"] = torch.ones(48)
+
+    refused(changed("vjepa2", tmp_path, double), "norm.weight is there twice, once as norm.weight")
+
+
+def test_half_precision_weights_become_float32_exactly(golden, tmp_path):
+    def halve(content):
+        for part in ("target_encoder", "predictor"):
+            content[part] = {name: value.bfloat16() for name, value in content[part].items()}
+
+    path = changed("vjepa2", tmp_path, halve)
+    model = read_official(path, config=config_of("vjepa2")).model
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    stored = torch.load(path, weights_only=True)["target_encoder"]
+    weight = stored["module.backbone.blocks.0.attn.qkv.weight"]
+    assert torch.equal(model.encoder.transformer.blocks[0].attn.qkv.weight, weight.float())
 
 
 def test_dead_position_tables_of_v_jepa_2_are_dropped_and_said_so(golden, tmp_path):
