@@ -19,7 +19,7 @@ tags: [jepa, video, representation-learning]
 | part | parameters |
 |---|---|
 {parts}
-
+{classes}
 Every switch of the architecture is in `config.json`; `model.safetensors` holds the weights. The
 licence of weights that were converted is that of their source.
 
@@ -54,5 +54,14 @@ def model_card(config: dict[str, Any], shapes: dict[str, Sequence[int]]) -> str:
         title=title,
         source=config.get("source") or "Trained with jepa-planning.",
         parts="\n".join(f"| {part} | {count:,} |" for part, count in counts.items()),
+        classes=_classes(config.get("probe", {}).get("class_names")),
         usage=USAGE[config["model"]],
     )
+
+
+def _classes(class_names: dict[str, list[str]] | None) -> str:
+    """Returns a paragraph on the names of classes, empty if there are none."""
+    if class_names is None:
+        return ""
+    counts = ", ".join(f"{head} ({len(names)})" for head, names in class_names.items())
+    return f"\nThe probe names its classes, see `model.top_classes(video)`: {counts}.\n"

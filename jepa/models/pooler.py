@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,9 +30,14 @@ class AttentiveProbe(nn.Module):
         depth: see `AttentivePooler`.
         mlp_ratio: see `AttentivePooler`.
         norm_eps: see `AttentivePooler`.
+        class_names: what the classes of each head are called, in the order of its logits; None:
+            not known. Two classes may have one name.
 
     Attributes:
-        config: the settings; `AttentiveProbe(**probe.config)` has the same architecture.
+        config: the settings; `AttentiveProbe(**probe.config)` has the same architecture. It has
+            class_names only where they are known.
+        names: of the heads.
+        class_names: as given.
 
     Raises:
         ValueError: if the settings do not fit one another.
@@ -46,6 +52,7 @@ class AttentiveProbe(nn.Module):
         depth: int = 4,
         mlp_ratio: float = 4.0,
         norm_eps: float = NORM_EPS,
+        class_names: dict[str, list[str]] | None = None,
     ) -> None:
         super().__init__()
         if not num_classes or min(num_classes.values()) < 1:
@@ -53,7 +60,7 @@ class AttentiveProbe(nn.Module):
                 'num_classes must name heads of at least one class each, as {"label": 174}, '
                 f"got {num_classes}"
             )
-        self.config = {
+        self.config: dict[str, Any] = {
             "dim": dim,
             "num_classes": dict(num_classes),
             "num_heads": num_heads,
@@ -61,6 +68,11 @@ class AttentiveProbe(nn.Module):
             "mlp_ratio": mlp_ratio,
             "norm_eps": norm_eps,
         }
+        self.class_names: dict[str, list[str]] | None = None
+        if class_names is not None:
+            _refuse_misnamed_classes(class_names, num_classes)
+            self.class_names = {head: list(class_names[head]) for head in num_classes}
+            self.config["class_names"] = self.class_names
         self.names = tuple(num_classes)
         self.pooler = AttentivePooler(
             dim=dim,
@@ -87,6 +99,10 @@ class AttentiveProbe(nn.Module):
         pooled = self.pooler(tokens)  # (batch, queries, dim)
         heads = zip(self.names, self.heads, strict=True)
         return {name: head(pooled[:, index]) for index, (name, head) in enumerate(heads)}
+
+    def class_name(self, head: str, index: int) -> str:
+        """Returns what a class of a head is called; its index where names are not known."""
+        return str(index) if self.class_names is None else self.class_names[head][index]
 
 
 class AttentivePooler(nn.Module):
@@ -198,3 +214,15 @@ class CrossAttention(nn.Module):
         keys, values = kv.permute(2, 0, 3, 1, 4)  # (batch, heads, tokens, head_dim)
         attended = F.scaled_dot_product_attention(queries, keys, values)
         return attended.transpose(1, 2).flatten(2)
+
+
+def _refuse_misnamed_classes(class_names: object, num_classes: dict[str, int]) -> None:
+    """Raises ValueError unless every class of every head has a name."""
+    if not isinstance(class_names, dict):  # as a config.json may have it
+        raise ValueError(f"class_names must be lists by head, got a {type(class_names).__name__}")
+    for head, names in class_names.items():
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"class_names of {head!r} must be a list of strings")
+    counts = {head: len(names) for head, names in class_names.items()}
+    if counts != num_classes:
+        raise ValueError(f"class_names must name all classes of {num_classes}, got {counts} names")

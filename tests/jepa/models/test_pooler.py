@@ -179,6 +179,52 @@ def test_changing_the_classes_that_were_passed_does_not_change_the_config():
     assert probe.config["num_classes"] == {"label": 5}
 
 
+# Names of classes.
+
+
+def test_names_of_classes_are_in_the_config_in_the_order_of_the_heads():
+    names = {"noun": ["pan", "cup", "cup"], "verb": ["cut", "wash"]}
+    settings = {"dim": 24, "num_classes": {"verb": 2, "noun": 3}, "num_heads": 3, "depth": 1}
+    probe = AttentiveProbe(**settings, class_names=names)
+    twin = AttentiveProbe(**json.loads(json.dumps(probe.config)))
+    assert twin.class_names == twin.config["class_names"] == names
+    assert list(twin.class_names) == ["verb", "noun"]
+    assert (twin.class_name("verb", 1), twin.class_name("noun", 0)) == ("wash", "pan")
+
+
+def test_a_probe_without_names_has_the_config_that_it_had_before_there_were_any(make_probe):
+    for probe in (make_probe(), make_probe(class_names=None)):
+        assert "class_names" not in probe.config
+        assert probe.class_names is None
+        assert probe.class_name("label", 3) == "3"
+
+
+def test_changing_the_names_that_were_passed_does_not_change_the_probe():
+    names = {"label": ["cut", "wash"]}
+    probe = AttentiveProbe(dim=24, num_classes={"label": 2}, num_heads=3, class_names=names)
+    names["label"][0] = "pour"
+    assert probe.class_name("label", 0) == "cut"
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ({"label": ["a", "b"]}, "all classes of {'label': 3}, got {'label': 2} names"),
+        ({"label": ["a"] * 4}, "all classes of {'label': 3}, got {'label': 4} names"),
+        ({"verb": ["a"] * 3}, "all classes of {'label': 3}, got {'verb': 3} names"),
+        ({"label": ["a"] * 3, "verb": ["a"]}, "got {'label': 3, 'verb': 1} names"),
+        ({}, "all classes of {'label': 3}, got {} names"),
+        ({"label": "abc"}, "class_names of 'label' must be a list of strings"),
+        ({"label": ["a", "b", 3]}, "class_names of 'label' must be a list of strings"),
+        (["a", "b", "c"], "class_names must be lists by head, got a list"),
+    ],
+)
+def test_names_that_are_not_one_for_every_class_are_refused(names, words):
+    with pytest.raises(ValueError, match="class_names") as caught:
+        AttentiveProbe(dim=24, num_classes={"label": 3}, num_heads=3, class_names=names)
+    assert words in str(caught.value)
+
+
 def test_defaults_are_those_of_the_released_probes():
     config = AttentiveProbe(dim=32, num_classes={"label": 2}).config
     assert (config["num_heads"], config["depth"], config["mlp_ratio"]) == (16, 4, 4.0)
