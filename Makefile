@@ -29,8 +29,10 @@ format: $(INSTALLED)    ## Format and sort imports
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)    ## Ratios of two things measured in one run
+bench: $(INSTALLED)    ## Ratios of two things measured in one run, and how exact we are
 	$(BIN)/python benchmarks/rollout_cache.py
+	$(BIN)/python benchmarks/encoder_transformers.py
+	$(BIN)/python benchmarks/official_parity.py
 
 clean:    ## Remove .venv and caches; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

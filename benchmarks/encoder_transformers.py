@@ -3,9 +3,9 @@
     python benchmarks/encoder_transformers.py [--size small] [--pixels 128] [--repeats 5]
 
 A random VJEPA2Model is saved by transformers and read by us; the tokens must agree to 1e-5 (of the
-largest) before a ratio is printed. The two alternate within one run; a ratio is the median of paired
-ratios, with the smallest and the largest. The masked row encodes a quarter of the tokens: here they
-are dropped before the embedding, while transformers encodes all and selects afterwards.
+largest) before a ratio is printed. The two alternate within one run; a ratio is the median of
+paired ratios, with the smallest and the largest. The masked row encodes a quarter of the tokens:
+here they are dropped before the embedding, while transformers encodes all and selects afterwards.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     num_tokens = ours(video).shape[1]
     ids = torch.stack([torch.randperm(num_tokens)[: num_tokens // 4] for _ in video])
     size = f"{arguments.size}, {FRAMES} frames of {arguments.pixels} px, {num_tokens} tokens"
-    print(f"{size}, batch {arguments.batch}, {arguments.threads} threads, torch {torch.__version__}")
+    print(f"{size}, batch {arguments.batch}, {arguments.threads} threads")
     print(f"{'':<22}{'speed-up':>10}{'min-max':>14}{'difference':>12}")
 
     def whole() -> Tensor:

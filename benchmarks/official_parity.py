@@ -1,27 +1,32 @@
-"""How far our outputs are from those of the official models, on tiny checkpoints in their format.
+"""How far our outputs are from those of the official models, and from those of transformers.
 
     python benchmarks/official_parity.py
 
-The figure is the largest absolute difference over the largest absolute value, in float32, on the
-inputs and outputs in tests/golden, which the official code wrote. Beside it stands the same figure
-with one switch set wrong on purpose, so that one can see what a misread config would do.
+The figure is the largest absolute difference over the largest absolute value, in float32. For the
+official models on the inputs and outputs in tests/golden, which the official code wrote; beside it
+stands the same figure with one switch set wrong on purpose, so that one can see what a misread
+config would do. For transformers on a random model of two layers whose weights are all random;
+beside it what is known to differ there.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+import transformers
 from safetensors.torch import load_file
 from torch import Tensor
 
+from jepa.checkpoints.huggingface import read_huggingface
 from jepa.checkpoints.native import build_model, describe
 from jepa.checkpoints.official import read_official
 from jepa.checkpoints.official_config import OfficialConfig
-from jepa.models import take_tokens
+from jepa.models import AttentiveProbe, take_tokens
 from jepa.objectives import LatentL1, RolloutL1
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
@@ -38,17 +43,76 @@ Pair = tuple[str, Tensor, Tensor]
 
 
 def main() -> None:
-    print(f"{'family':<11}{'output':<34}{'difference':>11}{'mistaken':>10}  the mistake")
+    print(f"{'family':<12}{'output':<33}{'difference':>11}{'mistaken':>10}  the mistake")
     for family, (key, wrong) in MISTAKES.items():
         folder = GOLDEN / family
         config = OfficialConfig.read(folder / "config.json")
         model = read_official(folder / "checkpoint.pt", config=config).model
         golden = load_file(folder / "golden.safetensors")
         mistaken = with_mistake(model, key, wrong)
-        outputs = zip(OUTPUTS[family](model, golden), OUTPUTS[family](mistaken, golden), strict=True)
+        outputs = zip(
+            OUTPUTS[family](model, golden), OUTPUTS[family](mistaken, golden), strict=True
+        )
         for (name, found, expected), (_, off, _) in outputs:
-            line = f"{relative(found, expected):>11.1e}{relative(off, expected):>10.1e}"
-            print(f"{family:<11}{name:<34}{line}  {key}={wrong}")
+            print_row(family, name, (found, expected), (off, expected), f"{key}={wrong}")
+    for row in transformers_rows():
+        print_row("vjepa2 (hf)", *row)
+
+
+def print_row(
+    family: str, name: str, right: tuple[Tensor, Tensor], wrong: tuple[Tensor, Tensor], what: str
+) -> None:
+    print(f"{family:<12}{name:<33}{relative(*right):>11.1e}{relative(*wrong):>10.1e}  {what}")
+
+
+Row = tuple[str, tuple[Tensor, Tensor], tuple[Tensor, Tensor], str]
+
+
+def transformers_rows() -> Iterator[Row]:
+    """A random classifier of transformers, saved by it and read by us."""
+    torch.manual_seed(0)
+    config = transformers.VJEPA2Config(
+        crop_size=64, frames_per_clip=8, hidden_size=96, num_attention_heads=4,
+        num_hidden_layers=2, pred_hidden_size=48, pred_num_attention_heads=4,
+        pred_num_hidden_layers=2, pred_num_mask_tokens=2, num_labels=7,
+    )  # fmt: skip
+    theirs = transformers.VJEPA2ForVideoClassification(config).eval()
+    for parameter in theirs.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    with tempfile.TemporaryDirectory() as folder:
+        theirs.save_pretrained(folder)
+        ours = read_huggingface(folder)
+    assert ours.probe is not None and ours.predictor is not None
+    video, other = torch.randn(2, 3, 8, 64, 64), torch.randn(2, 3, 8, 96, 96)
+
+    def their_tokens(clip: Tensor) -> Tensor:
+        return theirs.vjepa2(clip.transpose(1, 2), skip_predictor=True).last_hidden_state
+
+    tokens, expected = ours.encoder(video), their_tokens(video)
+    resized = (ours.encoder(other), their_tokens(other))
+    yield "tokens", (tokens, expected), resized, "another resolution: its grid is fixed"
+    ids = torch.stack([torch.randperm(64) for _ in range(2)])
+    context, targets = ids[:, :40].sort(1).values, ids[:, 40:].sort(1).values
+    answer = theirs.vjepa2(video.transpose(1, 2), context_mask=[context], target_mask=[targets])
+    asked = {"context_ids": context, "target_ids": targets, "grid": (4, 4, 4)}
+    seen = take_tokens(tokens, context)
+    predicted = [ours.predictor(seen, **asked, mask_token_index=index) for index in (1, 0)]
+    found = answer.predictor_output.last_hidden_state
+    yield "predictor", (predicted[0], found), (predicted[1], found), "mask token 0: it asks with 1"
+    logits = theirs(video.transpose(1, 2)).logits
+    official = AttentiveProbe(**{**ours.probe.config, "norm_eps": 1e-5}).eval()
+    official.load_state_dict(ours.probe.state_dict())
+    right, wrong = (probe(tokens)["label"] for probe in (ours.probe, official))
+    yield "logits", (right, logits), (wrong, logits), "probe with the official epsilon, 1e-5"
+    fewer = AttentiveProbe(**{**ours.probe.config, "num_heads": 2}).eval()
+    fewer.load_state_dict(ours.probe.state_dict())
+    wrong = fewer(tokens)["label"]
+    yield (
+        "logits",
+        (right, logits),
+        (wrong, logits),
+        "probe with 2 heads for 4, as ViT-g has 16 for 22",
+    )
 
 
 def with_mistake(model: Any, key: str, wrong: Any) -> Any:

@@ -108,9 +108,7 @@ def foreign_tar(path, files):
                 member.unlink()
 
 
-def test_one_bad_video_among_good_ones_is_skipped_counted_and_named(
-    fit, videos, tmp_path, caplog
-):
+def test_one_bad_video_among_good_ones_is_skipped_counted_and_named(fit, videos, tmp_path, caplog):
     good = sorted(videos.rglob("*.mp4"))
     files = {f"good{index}": path.read_bytes() for index, path in enumerate(good)}
     files["cut"] = good[0].read_bytes()[:600]

@@ -405,7 +405,7 @@ def _choose_encoder_key(content: dict[str, Any], wanted: str | None, path: str |
 
 
 def _stripped(state: Mapping[str, Any], path: str | Path) -> State:
-    """Removes the prefixes of wrappers, and makes half-precision weights float32, which is exact."""
+    """Removes the prefixes of wrappers, and makes halves float32, which is exact."""
     stripped: State = {}
     for official, value in state.items():
         if not isinstance(value, Tensor):

@@ -56,9 +56,7 @@ def feature_maps(
 def geometry(world: LatentWorld, rooms: TwoRooms, *, num_pairs: int, seed: int) -> DistanceGeometry:
     """Path length against token and latent distance, for random pairs of positions."""
     generator = np.random.default_rng(seed)
-    starts, goals = (
-        [rooms.sample_position(generator) for _ in range(num_pairs)] for _ in range(2)
-    )
+    starts, goals = ([rooms.sample_position(generator) for _ in range(num_pairs)] for _ in range(2))
     a, b = (
         patch_tokens(world.model.encoder, [rooms.render(position) for position in positions])
         for positions in (starts, goals)
