@@ -331,8 +331,8 @@ class _Reader:
 
     def _ask(self, key: str, reason: str) -> ValueError:
         return ValueError(
-            f"{key} cannot be read off {self.path}: {reason}; give it with "
-            f'--config config.json, as {{"{key}": ...}}'
+            f"{key} cannot be read off {self.path}: {reason}; give it to "
+            f'jepa convert with --config config.json, as {{"{key}": ...}}'
         )
 
     def _readable(self, described: dict[str, Any]) -> dict[str, Any]:

@@ -617,7 +617,7 @@ def test_a_copy_of_the_encoder_that_is_not_there_is_refused():
     ],
 )
 def test_heads_that_nobody_knows_are_asked_for(family, key):
-    words = rf"{key} cannot be read off .*; give it with --config config.json"
+    words = rf"{key} cannot be read off .*; give it to jepa convert with --config config.json"
     refused(checkpoint(family), words, config=config_of(family, **{key: None}))
 
 
