@@ -29,7 +29,7 @@ TIMM = "timm:"
 def main(argv: list[str] | None = None) -> int:
     """Converts; returns the exit code."""
     arguments = _parser().parse_args(sys.argv[1:] if argv is None else argv)
-    _refuse_full_output(arguments.out, overwrite=arguments.overwrite)
+    _refuse_full_output(arguments.out, overwrite=arguments.overwrite, target=arguments.to)
     source = arguments.source_kind or _kind_of(arguments.source)
     _refuse_options_without_use(arguments, source)
     model, report = _read(source, arguments)
@@ -80,28 +80,31 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--probe-num-heads",
         type=int,
-        default=16,
-        help="attention heads of the probe, %(default)s in all released ones of V-JEPA 2",
+        help="attention heads of the probe; default: 16, as in all released ones of V-JEPA 2",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace what is in OUT")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the files of a model in OUT"
+    )
     return parser
 
 
 def _kind_of(source: str) -> str:
     if source.startswith(TIMM):
         return "timm"
-    path = Path(source)
-    if path.is_file():
-        return "official"
-    if not path.is_dir():
-        return "huggingface"
-    from jepa.checkpoints.pretrained import is_huggingface
+    from jepa.checkpoints.pretrained import checkpoint_file, folder_of, is_huggingface
 
-    return "huggingface" if is_huggingface(path) else "jepa"
+    path = Path(source)
+    if path.is_file() and checkpoint_file(path).is_file():
+        return "official"
+    folder = path.parent if path.is_file() else folder_of(source)
+    return "huggingface" if is_huggingface(folder) else "jepa"
 
 
 def _refuse_options_without_use(arguments: argparse.Namespace, source: str) -> None:
     """An option that would do nothing is a misunderstanding."""
+    for name in ("probe_index", "probe_num_heads"):
+        if getattr(arguments, name) is not None and arguments.probe is None:
+            raise ValueError(f"--{name.replace('_', '-')} needs --probe")
     if source == "official":
         return
     for name in ("family", "config", "encoder_key"):
@@ -112,7 +115,11 @@ def _refuse_options_without_use(arguments: argparse.Namespace, source: str) -> N
             )
 
 
-def _refuse_full_output(out: Path, *, overwrite: bool) -> None:
+def _refuse_full_output(out: Path, *, overwrite: bool, target: str) -> None:
+    if target == "official" and out.is_dir():
+        raise ValueError(f"{out} is a folder; an official checkpoint is one file")
+    if target != "official" and out.is_file():
+        raise ValueError(f"{out} is a file; OUT is the folder to write")
     is_full = any(out.iterdir()) if out.is_dir() else out.exists()
     if is_full and not overwrite:
         raise ValueError(f"{out} is there already; choose another name, or give --overwrite")
@@ -128,7 +135,7 @@ def _read(source: str, arguments: argparse.Namespace) -> tuple[AnyModel, list[st
         converted = read_official(
             name, family=arguments.family, config=config, encoder_key=arguments.encoder_key
         )
-        return converted.model, converted.report
+        return converted.model, converted.report + [f"warning: {w}" for w in converted.warnings]
     if source == "timm":
         from jepa.checkpoints.timm_weights import read_timm_ijepa
 
@@ -137,10 +144,12 @@ def _read(source: str, arguments: argparse.Namespace) -> tuple[AnyModel, list[st
         from jepa.checkpoints.huggingface import convert_huggingface
         from jepa.checkpoints.pretrained import folder_of
 
-        return convert_huggingface(folder_of(name))
+        path = Path(name)
+        return convert_huggingface(path.parent if path.is_file() else folder_of(name))
     from jepa.checkpoints.native import load_model
 
-    return load_model(name), [f"source: {name}"]
+    path = Path(name)
+    return load_model(path.parent if path.is_file() else path), [f"source: {name}"]
 
 
 def _add_probe(model: Any, arguments: argparse.Namespace) -> list[str]:  # noqa: ANN401
@@ -158,7 +167,8 @@ def _add_probe(model: Any, arguments: argparse.Namespace) -> list[str]:  # noqa:
         )
     if not 0 <= (index or 0) < len(heads):
         raise ValueError(f"--probe-index must be 0 to {len(heads) - 1}, got {index}")
-    config, state = probe_from_official(heads[index or 0], num_heads=arguments.probe_num_heads)
+    num_heads = 16 if arguments.probe_num_heads is None else arguments.probe_num_heads
+    config, state = probe_from_official(heads[index or 0], num_heads=num_heads)
     if config["dim"] != model.encoder.dim:
         raise ValueError(
             f"{arguments.probe} reads tokens of width {config['dim']}, the encoder's have "

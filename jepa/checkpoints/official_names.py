@@ -128,6 +128,22 @@ def num_mask_tokens(state: State) -> int:
     return len([name for name in state if re.fullmatch(r"mask_tokens?(\.\d+)?", name)])
 
 
+def official_name(ours: str) -> str:
+    """Returns what a weight of a whole model is called there, as well as one name can say it.
+
+    Args:
+        ours: begins with encoder., predictor. or dynamics.
+    """
+    part, _, name = ours.partition(".")
+    if part == "encoder":
+        if name == "positions.table":
+            return "pos_embed"
+        return _translate(name, ENCODER_NAMES, forward=False).replace("level_norms", "norms_block")
+    if name == "positions.table":
+        return "predictor_pos_embed"
+    return _translate(name, PREDICTOR_NAMES, forward=False)
+
+
 def num_blocks(state: State, name: str) -> int:
     """Returns how many different numbers follow `name` in the names."""
     found = {m[1] for key in state if (m := re.match(rf"{name}\.(\d+)\.", key))}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from jepa.checkpoints.native import KINDS, AnyModel, load_model, read_config
 
-CHECKPOINT_SUFFIXES = (".pt", ".pth", ".tar", ".bin")
+CHECKPOINT_SUFFIXES = (".pt", ".pth", ".tar", ".bin", ".ckpt")
+logger = logging.getLogger(__name__)
 FILES = ["*.json", "*.safetensors", "README.md"]
 
 
@@ -14,7 +16,8 @@ def from_pretrained(name: str | Path, *, revision: str | None = None) -> AnyMode
     """Returns a model in evaluation mode, on the CPU.
 
     `model.encoder(video)` gives tokens (batch, tokens, dim); `model.predictor`, `model.dynamics`
-    and `model.probe` are what the checkpoint holds of them, else None.
+    and `model.probe` are what the checkpoint holds of them, else None. What was found in a foreign
+    checkpoint is logged, what was taken for granted as a warning; `jepa convert` has options.
 
     Args:
         name: a folder that we wrote (or a run folder that holds one), a folder that `transformers`
@@ -28,7 +31,10 @@ def from_pretrained(name: str | Path, *, revision: str | None = None) -> AnyMode
     """
     path = Path(name)
     if path.is_file():
-        return _read_file(path)
+        path = checkpoint_file(path)
+        if path.is_file():
+            return _read_file(path)
+        name = path
     folder = folder_of(name, revision=revision)
     if is_huggingface(folder):
         from jepa.checkpoints.huggingface import read_huggingface
@@ -38,21 +44,46 @@ def from_pretrained(name: str | Path, *, revision: str | None = None) -> AnyMode
 
 
 def folder_of(name: str | Path, *, revision: str | None = None) -> Path:
-    """Returns the folder of this name, downloaded from the hub if there is none here."""
-    return Path(name) if Path(name).is_dir() else _downloaded(str(name), revision)
+    """Returns the folder of this name, downloaded from the hub if there is none here.
+
+    Raises:
+        FileNotFoundError: if there is nothing of this name, here or on the hub.
+    """
+    path = Path(name)
+    if path.is_dir() and str(name):
+        return path
+    if path.suffix in CHECKPOINT_SUFFIXES or str(name).count("/") != 1 or str(name)[0] in "./~":
+        raise FileNotFoundError(f"no file or folder {str(name)!r}, and that is no name on the hub")
+    return _downloaded(str(name), revision)
 
 
-def _read_file(path: Path) -> AnyModel:
+def checkpoint_file(path: Path) -> Path:
+    """Returns the checkpoint that a file is, or the folder that it is a part of.
+
+    Raises:
+        ValueError: if it is neither.
+    """
     if path.name in ("config.json", "model.safetensors"):
-        return from_pretrained(path.parent)
+        return path.parent
     if path.suffix not in CHECKPOINT_SUFFIXES:
         raise ValueError(
             f"{path} is no checkpoint: give a folder, or a file that ends in "
             f"{', '.join(CHECKPOINT_SUFFIXES)}"
         )
+    return path
+
+
+def _read_file(path: Path) -> AnyModel:
     from jepa.checkpoints.official import read_official
 
-    return read_official(path).model
+    model, report, warnings = read_official(path)
+    for line in report:
+        logger.info("%s: %s", path, line)
+    for line in warnings:
+        logger.warning("%s: %s", path, line)
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()  # the file may change under a mapping
+    return model
 
 
 def is_huggingface(folder: Path) -> bool:
@@ -68,7 +99,7 @@ def _downloaded(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    missing = f"no folder or file {name} here"
+    missing = f"no file or folder {name!r} here"
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
     except HFValidationError as error:

@@ -139,6 +139,55 @@ def test_one_of_several_probes_must_be_chosen(official, tmp_path, capsys):
     refused(capsys, words, *source_and(official, tmp_path / "ours", *options))
 
 
+def test_the_probe_that_was_chosen_is_taken(make_encoder, tmp_path):
+    from jepa.checkpoints.native import save_encoder
+
+    save_encoder(make_encoder(dim=32, num_heads=2), tmp_path / "encoder")
+    head = torch.load(GOLDEN / "probe" / "checkpoint.pt", weights_only=True)["classifiers"][0]
+    other = {name: value + 1 for name, value in head.items()}
+    torch.save({"classifiers": [head, other]}, tmp_path / "probes.pt")
+    options = ["--probe", tmp_path / "probes.pt", "--probe-num-heads", 4, "--probe-index"]
+    for index in (0, 1):
+        out = tmp_path / f"probe{index}"
+        assert convert(tmp_path / "encoder", out, *options, index) == 0
+        bias = jepa.from_pretrained(out).probe.state_dict()["heads.0.bias"]
+        assert torch.equal(bias, head["module.linear.bias"] + index)
+
+
+@pytest.mark.parametrize("option", ["--probe-index", "--probe-num-heads"])
+def test_options_of_a_probe_need_one(official, option, tmp_path, capsys):
+    refused(capsys, f"{option} needs --probe", *source_and(official, tmp_path / "ours", option, 1))
+
+
+def test_a_file_of_a_folder_stands_for_the_folder(converted, tmp_path):
+    assert convert(converted / "model.safetensors", tmp_path / "again") == 0
+    assert jepa.from_pretrained(tmp_path / "again").predictor is not None
+
+
+def test_what_is_ignored_and_what_is_taken_for_granted_is_said(official, tmp_path, capsys):
+    config = {"num_heads": 2, "predictor_num_heads": 1, "use_rope": False}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    arguments = (official[0], tmp_path / "ours", "--config", tmp_path / "config.json")
+    assert convert(*arguments) == 0
+    told = capsys.readouterr().out
+    assert "ignored in the config: use_rope" in told
+    assert "warning: taken to be made for 64 frames of 256 px" in told
+
+
+def test_a_folder_is_no_place_for_a_file_and_the_reverse(converted, tmp_path, capsys):
+    (tmp_path / "folder").mkdir()
+    options = ("--to", "official", "--overwrite")
+    refused(capsys, "is a folder; an official", converted, tmp_path / "folder", *options)
+    (tmp_path / "file").write_text("")
+    refused(capsys, "is a file; OUT is the folder", converted, tmp_path / "file", "--overwrite")
+
+
+def test_a_checkpoint_of_a_training_run_is_recognised(tmp_path, capsys):
+    torch.save({"pytorch-lightning_version": "2.6", "state_dict": {}}, tmp_path / "last.ckpt")
+    words = "is a checkpoint of a training run: give the run folder"
+    refused(capsys, words, tmp_path / "last.ckpt", tmp_path / "ours")
+
+
 def test_a_misspelt_key_of_the_config_is_refused(official, tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps({"num_head": 2}))
     arguments = [official[0], tmp_path / "ours", "--config", tmp_path / "config.json"]
@@ -147,8 +196,11 @@ def test_a_misspelt_key_of_the_config_is_refused(official, tmp_path, capsys):
 
 def test_a_name_that_is_nowhere_is_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    refused(capsys, "no folder or file nobody/nothing here", "nobody/nothing", tmp_path / "ours")
-    refused(capsys, "that is no name on the hub either", "a/b/c/d", tmp_path / "ours")
+    refused(capsys, "no file or folder 'nobody/nothing' here", "nobody/nothing", tmp_path / "ours")
+    refused(capsys, "and that is no name on the hub", "a/b/c/d", tmp_path / "ours")
+    refused(capsys, "and that is no name on the hub", "nosuch.pt", tmp_path / "ours")
+    refused(capsys, "and that is no name on the hub", "./nosuch", tmp_path / "ours")
+    refused(capsys, "and that is no name on the hub", "", tmp_path / "ours")
 
 
 def test_an_arm_has_no_place_for_a_probe_or_a_mask_token(tmp_path, capsys):

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 import jepa
 from jepa.checkpoints.native import save_encoder
-from jepa.models import JepaModel, LatentWorldModel
+from jepa.checkpoints.official_names import encoder_to_official
+from jepa.models import JepaModel, LatentWorldModel, VideoEncoder
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -60,6 +61,31 @@ def test_a_world_model_brings_its_dynamics(tmp_path):
     assert "V-JEPA 2-AC" in model.source
     frames = torch.randint(0, 256, (1, 3, 2, 48, 48), dtype=torch.uint8)
     assert model.encode(frames).shape == (1, 2, 9, 48)
+
+
+def test_what_was_taken_for_granted_is_a_warning(tmp_path, caplog):
+    with torch.device("meta"):
+        large = VideoEncoder(positions="rope_tiled", dim=192, depth=12, num_heads=3)
+    state = {f"module.{n}": torch.zeros(v.shape) for n, v in encoder_to_official(large).items()}
+    torch.save({"encoder": state}, tmp_path / "tiny.pt")
+    with caplog.at_level("INFO"):
+        model = jepa.from_pretrained(tmp_path / "tiny.pt")
+    assert model.encoder.num_heads == 3  # a size that is known
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert any("no average of the encoder in the file: the online one" in w for w in warnings)
+    assert any("taken to be made for 64 frames of 256 px" in w for w in warnings)
+    assert any("family: V-JEPA 2 (" in r.getMessage() for r in caplog.records)
+
+
+def test_a_model_does_not_hang_on_the_file_that_it_came_from(tmp_path):
+    with torch.device("meta"):
+        encoder = VideoEncoder(positions="rope_tiled", dim=192, depth=12, num_heads=3)
+    state = {n: torch.zeros(v.shape) for n, v in encoder_to_official(encoder).items()}
+    torch.save({"encoder": state}, tmp_path / "tiny.pt")
+    model = jepa.from_pretrained(tmp_path / "tiny.pt")
+    with (tmp_path / "tiny.pt").open("r+b") as file:
+        file.write(b"\xff" * (tmp_path / "tiny.pt").stat().st_size)
+    assert not any(parameter.any() for parameter in model.parameters())
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
@@ -178,4 +204,6 @@ def test_a_name_on_the_hub_is_downloaded_once_and_then_taken_from_the_cache(hub,
 def test_a_name_that_the_hub_does_not_know_is_one_line(hub, tmp_path):
     program = "import jepa; jepa.from_pretrained('lab/other')"
     run = ask(program, hub[0], tmp_path / "cache")
-    assert "FileNotFoundError: no folder or file lab/other here, and the hub refuses" in run.stderr
+    assert (
+        "FileNotFoundError: no file or folder 'lab/other' here, and the hub refuses" in run.stderr
+    )
