@@ -1,10 +1,12 @@
-"""`python -m data_pipelines VERB`: pack, info, check, synthesize."""
+"""`python -m data_pipelines VERB`: pack, info, check, import, export, collect, synthesize."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+
+from data_pipelines import collecting, importing, packing_verbs
 
 
 def main(argv: Sequence[str] | None = None, *, program: str = "data_pipelines") -> int:
@@ -25,30 +27,6 @@ def main(argv: Sequence[str] | None = None, *, program: str = "data_pipelines") 
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2
-
-
-def pack(arguments: argparse.Namespace) -> int:
-    """Packs a folder of videos into shards."""
-    from data_pipelines.shards import pack_videos
-
-    result = pack_videos(
-        arguments.folder,
-        arguments.out,
-        samples_per_shard=arguments.samples_per_shard,
-        max_shard_bytes=arguments.max_shard_megabytes << 20,
-        decoder=arguments.decoder,
-        verify_frames="all" if arguments.full else "ends",
-        overwrite=arguments.overwrite,
-    )
-    total = result.num_samples + len(result.skipped)
-    for number, video in enumerate(result.skipped, start=1):
-        print(f"skipped {number} of {total}: {video.path}: {video.reason}")
-    hours = result.index.duration_seconds / 3600
-    print(
-        f"packed {result.num_samples} of {total} videos ({hours:.2f} hours) into "
-        f"{result.folder}, shards: {len(result.index.shards)}"
-    )
-    return 0
 
 
 def info(arguments: argparse.Namespace) -> int:
@@ -132,13 +110,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     decoding.add_argument("--full", action="store_true", help="decode all frames, not only some")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
-    verb = verbs.add_parser("pack", parents=[shared, decoding], help="videos to tar shards")
-    verb.add_argument("folder", help="searched with its sub-folders; a sub-folder is a label")
-    verb.add_argument("out", help="where the shards go")
-    verb.add_argument("--samples-per-shard", type=int, default=256)
-    verb.add_argument("--max-shard-megabytes", type=int, default=1024)
-    verb.add_argument("--overwrite", action="store_true", help="replace the shards in OUT")
-    verb.set_defaults(run=pack)
+    packing_verbs.add_verbs(verbs, [shared, decoding])
 
     verb = verbs.add_parser("info", parents=[shared], help="what is in shards")
     verb.add_argument("shards", nargs="+", help="shard folders or tars")
@@ -148,6 +120,8 @@ def _parser(program: str) -> argparse.ArgumentParser:
     verb.add_argument("shards", nargs="+", help="shard folders or tars")
     verb.set_defaults(run=check)
 
+    importing.add_verbs(verbs, [shared])
+    collecting.add_verbs(verbs, [shared])
     _add_synthesize(verbs.add_parser("synthesize", parents=[shared], help="small made-up data"))
     return parser
 

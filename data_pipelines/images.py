@@ -5,6 +5,7 @@ The only file that opens images from strangers: few formats, none of which runs 
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 import zlib
@@ -45,19 +46,28 @@ def read_image(path: str | Path) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no image file {path}")
+    return _read(path, str(path))
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Reads an image held in memory, as `read_image` does; `name` is for error messages."""
+    return _read(io.BytesIO(data), name)
+
+
+def _read(file: Path | io.BytesIO, name: str) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=IMAGE_FORMATS) as image:
+            with Image.open(file, formats=IMAGE_FORMATS) as image:
                 return np.array(_on_white(_eight_bits(ImageOps.exif_transpose(image))))
     except _TOO_LARGE:
         limit = f"{Image.MAX_IMAGE_PIXELS:,}" if Image.MAX_IMAGE_PIXELS else "as many as PIL allows"
-        raise DecodeError(str(path), f"the image has more than {limit} pixels") from None
+        raise DecodeError(name, f"the image has more than {limit} pixels") from None
     except UnidentifiedImageError:
         known = ", ".join(IMAGE_FORMATS)
-        raise DecodeError(str(path), f"not an image, or none of {known}") from None
+        raise DecodeError(name, f"not an image, or none of {known}") from None
     except _PIL_ERRORS as error:
-        raise DecodeError(str(path), f"the image cannot be read: {error}") from None
+        raise DecodeError(name, f"the image cannot be read: {error}") from None
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from data_pipelines.decoders.base import DecoderName, decoder_class
 from data_pipelines.frames import DecodeError, VideoMetadata
+from data_pipelines.video_sources import VIDEO_EXTENSIONS, find_videos, read_source
 
-VIDEO_EXTENSIONS = ("mp4", "mov", "mkv", "webm", "avi", "m4v")
+__all__ = [
+    "VIDEO_EXTENSIONS",
+    "Manifest",
+    "SkippedVideo",
+    "VerifyFrames",
+    "VideoRow",
+    "find_videos",
+    "probe",
+    "read_row",
+    "scan_folder",
+]
 
 VerifyFrames = Literal["ends", "all"]
 
@@ -69,28 +78,12 @@ def scan_folder(
     return Manifest(Path(folder), tuple(rows), tuple(skipped))
 
 
-def find_videos(folder: str | Path) -> list[str]:
-    """Returns the paths of all video files below a folder, relative to it and sorted.
-
-    Raises:
-        FileNotFoundError: if there is no such folder.
-        ValueError: if it holds no video file.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}")
-    paths = sorted(_walk(folder))
-    if not paths:
-        raise ValueError(f"no video in {folder}; looked for {', '.join(VIDEO_EXTENSIONS)}")
-    return paths
-
-
 def read_row(
-    folder: Path, path: str, *, decoder: DecoderName, verify_frames: VerifyFrames
+    folder: str | Path, path: str, *, decoder: DecoderName, verify_frames: VerifyFrames
 ) -> VideoRow | SkippedVideo:
-    """Reads one video: its row, or why it cannot be read."""
+    """Reads one video: its row, or why it cannot be read. The folder may be a URL."""
     try:
-        data = (folder / path).read_bytes()
+        data = read_source(str(folder), path)
         metadata = probe(data, path, decoder=decoder, verify_frames=verify_frames)
     except DecodeError as error:
         return SkippedVideo(path, error.reason)
@@ -115,12 +108,3 @@ def probe(
             for start in range(0, metadata.num_frames, 64):
                 video.frames_at(range(start, min(start + 64, metadata.num_frames)))
     return metadata
-
-
-def _walk(folder: Path) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            extension = name.rpartition(".")[2].lower()
-            if extension in VIDEO_EXTENSIONS and not name.startswith("."):
-                yield (Path(parent) / name).relative_to(folder).as_posix()

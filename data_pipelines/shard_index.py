@@ -27,6 +27,7 @@ from data_pipelines.samples import (
     shard_to_json,
 )
 from data_pipelines.shard_reader import ShardReader
+from data_pipelines.shard_writing import write_whole
 from data_pipelines.tar_headers import ShardError
 from data_pipelines.tar_index import index_tar
 from data_pipelines.trajectories import (
@@ -51,12 +52,14 @@ class ShardIndex:
         skipped: videos that could not be packed.
         specification: of trajectories, else None.
         statistics: of trajectories, else None.
+        plan_fingerprint: of the plan that the set was packed by, None if there was none.
     """
 
     shards: tuple[Shard, ...]
     skipped: tuple[SkippedVideo, ...] = ()
     specification: TrajectorySpecification | None = None
     statistics: ColumnStatistics | None = field(default=None, compare=False)
+    plan_fingerprint: str | None = field(default=None, compare=False)
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:
@@ -113,9 +116,7 @@ class ShardIndex:
     def save(self, folder: str | Path) -> Path:
         """Writes `index.json`; it appears whole or not at all."""
         path = Path(folder) / INDEX_NAME
-        unfinished = path.with_name(f".{INDEX_NAME}.tmp-{os.getpid()}")
-        unfinished.write_text(json.dumps(_index_to_json(self), indent=1), encoding="utf-8")
-        os.replace(unfinished, path)
+        write_whole(path, json.dumps(_index_to_json(self), indent=1).encode())
         return path
 
 
@@ -199,6 +200,7 @@ def _index_to_json(index: ShardIndex) -> dict[str, Any]:
     return {
         "format": INDEX_FORMAT,
         "version": INDEX_VERSION,
+        "plan": index.plan_fingerprint,
         "shards": [shard_to_json(shard) for shard in index.shards],
         "skipped": [asdict(video) for video in index.skipped],
         "specification": index.specification and index.specification.to_json(),
@@ -231,6 +233,7 @@ def _index_from_json(values: Mapping[str, Any], folder: Path) -> ShardIndex:
         specification=specification and TrajectorySpecification.from_json(specification),
         statistics=statistics
         and ColumnStatistics(**{name: tuple(column) for name, column in statistics.items()}),
+        plan_fingerprint=values.get("plan"),
     )
 
 

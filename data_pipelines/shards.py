@@ -1,32 +1,33 @@
-"""Packing: videos or trajectories become tar shards with an index.
+"""Packing trajectories into tar shards with an index, and the names that a user of shards needs.
 
-A set appears whole or not at all: shards are written under temporary names, renamed together at
-the end, and the index is written last.
+Videos are packed in `packing`. A set of trajectories appears whole or not at all: shards are
+written under temporary names, renamed together at the end, and the index is written last.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import os
-import re
-import zlib
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from data_pipelines.decoders.base import DecoderName
 from data_pipelines.frames import VideoMetadata
-from data_pipelines.isolated_probe import ProbeProcess
-from data_pipelines.manifest import SkippedVideo, VerifyFrames, VideoRow, find_videos
-from data_pipelines.samples import ACTIONS, STATES, Member, Sample, Shard
+from data_pipelines.manifest import SkippedVideo
+from data_pipelines.packing import PackResult, pack_videos
+from data_pipelines.samples import ACTIONS, STATES, Sample, Shard
 from data_pipelines.shard_index import INDEX_NAME, ShardIndex
 from data_pipelines.shard_reader import ShardReader, read_member
-from data_pipelines.tar_headers import ShardError, split_name, walk_tar
+from data_pipelines.shard_writing import (
+    is_plain_key,
+    key_of_path,
+    sample_json,
+    sha256_of_file,
+    shard_name,
+    write_shard,
+)
+from data_pipelines.tar_headers import ShardError
 from data_pipelines.trajectories import (
     ColumnStatistics,
     Episode,
@@ -43,83 +44,12 @@ __all__ = [
     "ShardError",
     "ShardIndex",
     "ShardReader",
+    "key_of_path",
     "pack_trajectories",
     "pack_videos",
     "read_member",
+    "sha256_of_file",
 ]
-
-
-@dataclass(frozen=True)
-class PackResult:
-    """What was packed, and what was not.
-
-    Attributes:
-        folder: where the shards are.
-        index: as written to `index.json`.
-    """
-
-    folder: Path
-    index: ShardIndex
-
-    @property
-    def num_samples(self) -> int:
-        """Returns how many videos or trajectories were packed."""
-        return self.index.num_samples
-
-    @property
-    def skipped(self) -> tuple[SkippedVideo, ...]:
-        """Returns the videos that could not be packed, with reasons."""
-        return self.index.skipped
-
-
-def pack_videos(
-    folder: str | Path,
-    out: str | Path,
-    *,
-    samples_per_shard: int = 256,
-    max_shard_bytes: int = 1 << 30,
-    decoder: DecoderName = "decord",
-    verify_frames: VerifyFrames = "ends",
-    overwrite: bool = False,
-) -> PackResult:
-    """Packs every readable video below a folder, bytes unchanged.
-
-    Args:
-        folder: searched with its sub-folders; a video's sub-folder is its label.
-        out: where `shard-000000.tar`, ... and `index.json` go.
-        samples_per_shard: at most so many videos in one shard.
-        max_shard_bytes: a shard is closed before it grows beyond this (one video may).
-        decoder: which decoder must be able to read a video for it to be packed.
-        verify_frames: decode the first and last frame of each video ("ends"), or all of them.
-        overwrite: replace the shards that are in `out`.
-
-    Raises:
-        FileNotFoundError: if there is no such folder.
-        ValueError: if it holds no video, or none that can be read.
-        ShardError: if `out` holds shards already and overwrite is False.
-    """
-    folder = Path(folder)
-    paths = find_videos(folder)
-    skipped: list[SkippedVideo] = []
-    keys: set[str] = set()
-    with (
-        _ShardFolder(out, samples_per_shard, max_shard_bytes, overwrite=overwrite) as shards,
-        ProbeProcess(folder, decoder=decoder, verify_frames=verify_frames) as probe,
-    ):
-        for path in paths:
-            row = probe.read_row(path)
-            if isinstance(row, SkippedVideo):
-                skipped.append(row)
-            else:
-                shards.add(*_video_sample(folder, row, keys))
-        if len(skipped) == len(paths):
-            first = skipped[0]
-            raise ValueError(
-                f"no usable video in {folder}: {len(skipped)} of {len(paths)} skipped; "
-                f"first: {first.path}: {first.reason}"
-            )
-        index = shards.finish(skipped=tuple(skipped))
-    return PackResult(Path(out), index)
 
 
 def pack_trajectories(
@@ -154,7 +84,7 @@ def pack_trajectories(
     with _ShardFolder(out, samples_per_shard, max_shard_bytes, overwrite=overwrite) as shards:
         for episode in episodes:
             refuse_bad_episode(episode, specification)
-            if episode.key in keys or not _is_plain_key(episode.key):
+            if episode.key in keys or not is_plain_key(episode.key):
                 raise ShardError(
                     f"episode key '{episode.key}' comes twice or has characters other than "
                     "letters, digits, '_', '-' and '/'"
@@ -174,16 +104,6 @@ def pack_trajectories(
     return PackResult(Path(out), index)
 
 
-def _video_sample(folder: Path, row: VideoRow, keys: set[str]) -> tuple[Sample, dict[str, bytes]]:
-    """Returns the sample of a row and its members' bytes."""
-    data = (folder / row.path).read_bytes()
-    key = key_of_path(row.path, taken=keys)
-    keys.add(key)
-    sample = Sample(key, "", {}, row.metadata, label=row.label, source=row.path)
-    extension = row.path.rpartition(".")[2].lower()
-    return sample, {extension: data, "json": _json_bytes(sample, num_bytes=len(data))}
-
-
 def _trajectory_sample(
     episode: Episode, video: bytes, specification: TrajectorySpecification
 ) -> tuple[Sample, dict[str, bytes]]:
@@ -192,35 +112,13 @@ def _trajectory_sample(
     rate = episode.frames_per_second
     metadata = VideoMetadata(num_frames, rate, num_frames / rate, height, width)
     sample = Sample(episode.key, "", {}, metadata, group=episode.group)
-    values = _json_bytes(sample, num_bytes=len(video), specification=specification.to_json())
+    values = sample_json(sample, num_bytes=len(video), specification=specification.to_json())
     return sample, {
         "mp4": video,
         "json": values,
         STATES: _array_bytes(episode.states),
         ACTIONS: _array_bytes(episode.actions),
     }
-
-
-def key_of_path(path: str, *, taken: set[str]) -> str:
-    """Returns a key for a video's path: only letters, digits, '_', '-' and '/', and not taken.
-
-    Names that had to be changed beyond recognition, or that collide, end in a hash of the path.
-    """
-    stem = path.rpartition(".")[0]
-    key = re.sub(r"[^A-Za-z0-9_/-]", "_", stem)
-    if len(key) > 90 or key in taken or not _is_plain_key(key):
-        key = f"{key[:80].strip('/')}-{hashlib.sha256(path.encode()).hexdigest()[:10]}"
-    return key
-
-
-def _is_plain_key(key: str) -> bool:
-    return re.fullmatch(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*", key) is not None and len(key) <= 95
-
-
-def _json_bytes(sample: Sample, *, num_bytes: int, **more: Any) -> bytes:  # noqa: ANN401
-    metadata = asdict(sample.metadata) if sample.metadata else {}
-    about = {"label": sample.label, "source": sample.source, "group": sample.group}
-    return json.dumps({**metadata, "num_bytes": num_bytes, **about, **more}).encode()
 
 
 def _array_bytes(values: np.ndarray) -> bytes:
@@ -306,58 +204,7 @@ class _ShardFolder:
         return self.out / f".{name}.tmp-{os.getpid()}"
 
     def _write_shard(self) -> None:
-        name = f"shard-{len(self._shards):06d}.tar"
-        unfinished = self._unfinished(name)
-        _write_tar(unfinished, {sample.key: parts for sample, parts in self._pending})
+        name = shard_name(len(self._shards))
         final = str(self.out / name)
-        samples = _placed_samples(self._pending, unfinished, final)
-        self._shards.append(
-            Shard(final, unfinished.stat().st_size, samples, sha256_of_file(unfinished))
-        )
+        self._shards.append(write_shard(self._unfinished(name), self._pending, final=final))
         self._pending, self._pending_bytes = [], 0
-
-
-def _write_tar(path: Path, samples: Mapping[str, dict[str, bytes]]) -> None:
-    """Writes samples with WebDataset's own writer; times are zero, so equal sets are equal."""
-    from webdataset.writer import TarWriter
-
-    with path.open("wb") as file:
-        with TarWriter(file, user="", group="", mode=0o444, encoder=False, mtime=0) as tar:
-            for key, parts in samples.items():
-                tar.write({"__key__": key, **parts})
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _placed_samples(
-    samples: list[tuple[Sample, dict[str, bytes]]], tar: Path, final: str
-) -> tuple[Sample, ...]:
-    """Returns the samples with their places, read back from the tar that was written."""
-    places = {split_name(member.name): member for member in walk_tar(tar)}
-    placed = []
-    for sample, parts in samples:
-        members = {}
-        for extension, data in parts.items():
-            place = places[sample.key, extension]
-            members[extension] = Member(place.offset, place.size, zlib.crc32(data))
-        placed.append(
-            Sample(
-                sample.key,
-                final,
-                members,
-                sample.metadata,
-                label=sample.label,
-                source=sample.source,
-                group=sample.group,
-            )
-        )
-    return tuple(placed)
-
-
-def sha256_of_file(path: str | Path) -> str:
-    """Returns the SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

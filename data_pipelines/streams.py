@@ -25,6 +25,7 @@ from data_pipelines.clip_sampling import (
     sample_clip_indices,
 )
 from data_pipelines.decoders.base import DecoderName, VideoDecoder, decoder_class
+from data_pipelines.decoders.isolated import DecodingProcess
 from data_pipelines.frames import DecodeError
 from data_pipelines.plan import ResumableBatchSampler, Slot, mixed_seed
 from data_pipelines.samples import ACTIONS, STATES, Sample
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 MAX_REPLACEMENTS = 64
 WORKER_TIMEOUT_SECONDS = 120
+DECODING_TIMEOUT_SECONDS = 30.0  # of an isolated decoder, for one sample
 
 ClipPlace = Literal["random", "middle"]
 
@@ -88,10 +90,14 @@ SampleT = TypeVar("SampleT", ClipSample, TrajectorySample)
 class ShardDataset(Dataset, ABC, Generic[SampleT]):
     """Samples by slot, with replacement of those that cannot be used."""
 
-    def __init__(self, index: ShardIndex, *, decoder: DecoderName) -> None:
+    def __init__(
+        self, index: ShardIndex, *, decoder: DecoderName, isolate_decoding: bool = False
+    ) -> None:
         self.samples = index.samples
         self.decoder = decoder
+        self.isolate_decoding = isolate_decoding
         self.reader = ShardReader()
+        self._process: DecodingProcess | None = None
 
     @abstractmethod
     def read(
@@ -123,7 +129,12 @@ class ShardDataset(Dataset, ABC, Generic[SampleT]):
 
     def _open(self, sample: Sample) -> VideoDecoder:
         data = self.reader.read(sample, sample.video_extension)
-        return decoder_class(self.decoder)(data, sample.key)
+        decoder = decoder_class(self.decoder)
+        if not self.isolate_decoding:
+            return decoder(data, sample.key)
+        if self._process is None:
+            self._process = DecodingProcess(decoder, timeout_seconds=DECODING_TIMEOUT_SECONDS)
+        return self._process.open(data, sample.key)
 
 
 class ClipDataset(ShardDataset[ClipSample]):
@@ -139,7 +150,8 @@ class ClipDataset(ShardDataset[ClipSample]):
         frames_per_second: of the clip; None takes consecutive frames.
         clips_per_video: how many clips each visit to a video gives.
         short_video: "skip" replaces a video that is too short, "repeat_last" repeats its end.
-        decoder: "decord" or "pyav".
+        decoder: a name from `decoder_names`.
+        isolate_decoding: decode in a child process, whose crash or hang costs one sample.
         place: "random" starts, or "middle" of the video (for validation).
     """
 
@@ -153,9 +165,10 @@ class ClipDataset(ShardDataset[ClipSample]):
         clips_per_video: int = 1,
         short_video: ShortVideoPolicy = "skip",
         decoder: DecoderName = "decord",
+        isolate_decoding: bool = False,
         place: ClipPlace = "random",
     ) -> None:
-        super().__init__(index, decoder=decoder)
+        super().__init__(index, decoder=decoder, isolate_decoding=isolate_decoding)
         self.clip_length_frames = clip_length_frames
         self.transform = transform
         self.frames_per_second = frames_per_second
@@ -217,7 +230,8 @@ class TrajectoryDataset(ShardDataset[TrajectorySample]):
         frame_stride: every so many recorded frames one is taken.
         concatenate_actions: with a stride above 1, the actions in between are joined into one
             longer action, in their order: (time - 1, frame_stride * action_dim).
-        decoder: "decord" or "pyav".
+        decoder: a name from `decoder_names`.
+        isolate_decoding: decode in a child process, whose crash or hang costs one sample.
         place: "random" starts, or "middle" of the trajectory.
     """
 
@@ -231,9 +245,10 @@ class TrajectoryDataset(ShardDataset[TrajectorySample]):
         frame_stride: int = 1,
         concatenate_actions: bool = False,
         decoder: DecoderName = "decord",
+        isolate_decoding: bool = False,
         place: ClipPlace = "random",
     ) -> None:
-        super().__init__(index, decoder=decoder)
+        super().__init__(index, decoder=decoder, isolate_decoding=isolate_decoding)
         refuse_videos_without_actions(index)
         refuse_stride_that_loses_actions(frame_stride, concatenate_actions)
         self.clip_length_frames = clip_length_frames

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+_MEANINGS = ("frame", "rotation", "gripper", "action_kind")  # in words; optional
+
 
 @dataclass(frozen=True)
 class TrajectorySpecification:
@@ -20,6 +22,10 @@ class TrajectorySpecification:
         action_low: least allowed value of each action column.
         action_high: greatest allowed value of each action column.
         frames_per_second: rate of frames, states and actions.
+        frame: reference frame of poses, such as "base"; "" if there are none or nobody says.
+        rotation: how rotations are written, such as "extrinsic xyz Euler, radians"; "" likewise.
+        gripper: what its column says, such as "closedness, 0 open to 1 closed"; "" likewise.
+        action_kind: what an action is, such as "pose difference" or "joint velocity"; "" likewise.
     """
 
     state_names: tuple[str, ...]
@@ -29,8 +35,15 @@ class TrajectorySpecification:
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
     frames_per_second: float
+    frame: str = ""
+    rotation: str = ""
+    gripper: str = ""
+    action_kind: str = ""
 
     def __post_init__(self) -> None:
+        for name in _MEANINGS:
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} must be a string, got {getattr(self, name)!r}")
         if len(self.state_units) != len(self.state_names):
             raise ValueError(
                 f"{len(self.state_units)} state_units for {len(self.state_names)} state_names"
@@ -62,10 +75,14 @@ class TrajectorySpecification:
         return len(self.action_names)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain values for a JSON file; `from_json` is the inverse."""
+        """Returns plain values for a JSON file; `from_json` is the inverse.
+
+        A meaning that nobody says is left out, so sets without meanings read as they always did.
+        """
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
+            if value or key not in _MEANINGS
         }
 
     @classmethod

@@ -6,12 +6,14 @@ Ctrl-C, 143 by SIGTERM.
 
 from __future__ import annotations
 
+import argparse
 import os
 import select
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 MAIN_FAILS_FIRST_SECONDS = 3.0
 OUR_PACKAGES = ("jepa", "planning", "data_pipelines")
@@ -27,6 +29,14 @@ _EXPECTED_CLASS_NAMES = {
 }
 _OTHER_RANK_ENDED = "Connection closed by peer"  # gloo
 _STATE_DICT_MISMATCH = "Error(s) in loading state_dict for "
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and where the options are told, without a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program; see `run`."""
+        raise SystemExit(f"{message} ({self.prog} --help)")
 
 
 def run(command: Callable[[list[str]], int], arguments: list[str], *, debug: bool = False) -> int:

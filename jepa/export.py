@@ -26,6 +26,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
+from jepa.command_line import OneLineParser
 from jepa.exportable_parts import (
     Example,
     Size,
@@ -189,32 +190,37 @@ def main(argv: list[str] | None = None) -> int:
     entries = _earlier_entries(folder)
     parts = _asked_for(arguments)
     generator = torch.Generator().manual_seed(0)
-    for name, (part, example) in parts.items():
-        key, suffix = f"{name}/{format}", SUFFIXES[format]
-        entries.pop(key, None)  # from now on the earlier file is no more
-        _write_entries(entries, folder)
-        path = None if suffix is None else folder / f"{name}{suffix}"
-        difference = _export(part, example, path, format=format, generator=generator)
-        entries[key] = {
-            "model": str(arguments.model),
-            **_description(example, path, format=format),
-            "max_relative_difference": difference,
-        }
-        _write_entries(entries, folder)
-        print(
-            f"{f'{name}, compiled' if path is None else path}: differs from the model by "
-            f"{difference:.1e} of the largest value (tolerance {TOLERANCES[format]:.0e})"
-        )
+    with _made(folder):
+        for name, (part, example) in parts.items():
+            key, suffix = f"{name}/{format}", SUFFIXES[format]
+            if entries.pop(key, None):  # from now on the earlier file is no more
+                _write_entries(entries, folder)
+            path = None if suffix is None else folder / f"{name}{suffix}"
+            difference = _export(part, example, path, format=format, generator=generator)
+            entries[key] = {
+                "model": arguments.model,
+                **_description(example, path, format=format),
+                "max_relative_difference": difference,
+            }
+            _write_entries(entries, folder)
+            print(
+                f"{f'{name}, compiled' if path is None else path}: differs from the model by "
+                f"{difference:.1e} of the largest value (tolerance {TOLERANCES[format]:.0e})"
+            )
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="jepa export",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a model or run folder")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a model or run folder, an official .pt, a name on the Hugging Face hub",
+    )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for the files")
     parser.add_argument("--format", choices=get_args(Format), default="onnx")
     parser.add_argument(
@@ -237,22 +243,22 @@ def _parser() -> argparse.ArgumentParser:
         "--pixels", action="store_true", help="the encoder takes uint8 and normalises it"
     )
     parser.add_argument(
-        "--horizon", type=int, default=1, help="actions that the dynamics take at once"
+        "--horizon", type=int, help="actions that the dynamics take at once; default: 1"
     )
     return parser
 
 
 def _earlier_entries(folder: Path) -> dict[str, Any]:
-    """Makes the folder; returns what earlier exports have written into its export.json.
+    """Returns what earlier exports have written into export.json; makes nothing.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: if the folder, or the one that it is to be made in, cannot be written.
         ValueError: if its export.json is not one of ours.
     """
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"OUT must be a folder, {folder} is a file")
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(f"OUT must be a folder, {existing} is a file")
+    if not os.access(existing, os.W_OK):
         raise PermissionError(f"OUT={folder} cannot be written")
     record = folder / "export.json"
     if not record.exists():
@@ -269,18 +275,39 @@ def _earlier_entries(folder: Path) -> dict[str, Any]:
 
 
 def _write_entries(entries: dict[str, Any], folder: Path) -> None:
-    (folder / "export.json").write_text(json.dumps(entries, indent=2) + "\n")
+    """Writes export.json, or removes it if there is nothing left to tell."""
+    if entries:
+        (folder / "export.json").write_text(json.dumps(entries, indent=2) + "\n")
+    else:
+        (folder / "export.json").unlink(missing_ok=True)
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Makes a folder; after an error, those that it made and that are empty are removed."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for path in made:
+            if not any(path.iterdir()):
+                path.rmdir()
+        raise
 
 
 def _asked_for(arguments: argparse.Namespace) -> dict[str, tuple[nn.Module, Example]]:
     """Loads the model and returns the parts that the command line asks for.
 
     Raises:
-        ValueError: if the model lacks the part, or the size does not fit.
+        FileNotFoundError: if there is no model.
+        ValueError: if the model lacks the part, is not float32, or the size does not fit.
     """
-    from jepa.checkpoints.native import load_model
+    from jepa.checkpoints.pretrained import from_pretrained
 
-    model: Any = load_model(arguments.model)
+    if arguments.horizon is not None and arguments.horizon < 1:
+        raise ValueError(f"--horizon must be at least 1, got {arguments.horizon}")
+    model: Any = from_pretrained(arguments.model)
     has = [name for name in get_args(PartName) if getattr(model, name) is not None]
     if not isinstance(model.encoder, VideoEncoder):  # one of timm, which knows its own exports
         has.remove("encoder")
@@ -288,15 +315,36 @@ def _asked_for(arguments: argparse.Namespace) -> dict[str, tuple[nn.Module, Exam
         raise ValueError(
             f"{arguments.model} has no {arguments.part} to export, only {', '.join(has)}"
         )
+    asked_for = [name for name in has if arguments.part in (name, "all")]
+    if arguments.horizon is not None and "dynamics" not in asked_for:
+        raise ValueError(
+            f"--horizon is for dynamics; of {arguments.model} {', '.join(asked_for)} would be "
+            "exported"
+        )
+    _refuse_other_precisions(model, asked_for, arguments.model)
     size = None
     if arguments.frames is not None or arguments.size is not None:
         size = _size(model.encoder, arguments.frames, arguments.size)
     makers: dict[str, Callable[[], tuple[nn.Module, Example]]] = {
         "encoder": lambda: encoder_part(model.encoder, size=size, takes_pixels=arguments.pixels),
         "predictor": lambda: predictor_part(model.predictor, model.encoder, size=size),
-        "dynamics": lambda: dynamics_part(model.dynamics, horizon=arguments.horizon),
+        "dynamics": lambda: dynamics_part(model.dynamics, horizon=arguments.horizon or 1),
     }
-    return {name: makers[name]() for name in has if arguments.part in (name, "all")}
+    return {name: makers[name]() for name in asked_for}
+
+
+def _refuse_other_precisions(model: nn.Module, parts: Sequence[str], name: str) -> None:
+    dtypes = {
+        value.dtype
+        for part in parts
+        for value in model.get_submodule(part).state_dict().values()
+        if value.is_floating_point()
+    }
+    for dtype in dtypes - {torch.float32}:
+        raise ValueError(
+            f"{name} is {str(dtype).removeprefix('torch.')}, only float32 is exported: load it, "
+            "call model.float() and save it elsewhere"
+        )
 
 
 def _export(

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, NoReturn, get_args
+from typing import BinaryIO, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from data_pipelines.decoders import DecoderName, decoder_class
 from data_pipelines.frames import DecodeError
 from data_pipelines.images import read_image
 from data_pipelines.transforms import crop_and_resize
+from jepa.command_line import OneLineParser
 from jepa.feature_file import RowFile, size_in_words, whole_file
 from jepa.feature_plan import (
     Kind,
@@ -44,6 +45,7 @@ from jepa.version import __version__
 
 DECODED_BYTES = 128 << 20  # source pixels held at once; a decoder seeks anew for each such piece
 SECONDS_BETWEEN_LINES = 10.0
+MAX_SIDE_PIXELS = 16_384  # more would be refused by the memory, after a while and in other words
 
 
 class Clip(NamedTuple):
@@ -72,6 +74,7 @@ def main(argv: list[str]) -> int:
     )
     if not arguments.sources:
         raise ValueError("nothing to encode: give --video PATH or --image PATH")
+    _refuse_huge(options)
     device = _device(arguments.device)
     with whole_file(arguments.out) as file:  # what can be refused is refused before a model loads
         sources = [look_at(path, kind, options.decoder) for kind, path in arguments.sources]
@@ -117,6 +120,7 @@ def extract_features(
     options = options or Options()
     if not videos and not images:
         raise ValueError("nothing to encode: name a video or an image")
+    _refuse_huge(options)
     with whole_file(out) as file:
         sources = [look_at(path, "video", options.decoder) for path in videos]
         sources += [look_at(path, "image") for path in images]
@@ -298,6 +302,11 @@ def _metadata(plans: Sequence[Plan], options: Options, model: str) -> dict[str, 
     }
 
 
+def _refuse_huge(options: Options) -> None:
+    if options.size is not None and options.size > MAX_SIDE_PIXELS:
+        raise ValueError(f"--size must be at most {MAX_SIDE_PIXELS} pixels, got {options.size}")
+
+
 def _device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: this torch sees no GPU; use --device cpu or auto")
@@ -326,15 +335,8 @@ def _be_silent(_: str) -> None:
     pass
 
 
-class _OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the page of usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise SystemExit(f"{message} (jepa predict --help)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _OneLineParser(
+    parser = OneLineParser(
         prog="jepa predict",
         description=__doc__,
         epilog="Without --video and --image, `jepa predict --config FILE` runs a trained model on "

@@ -46,6 +46,7 @@ WRAPPED = {
     "decord": 1,
     "gym_pusht": 1,
     "gymnasium": 1,
+    "h5py": 1,
     "mujoco": 1,
     "torchcodec": 1,
     "wandb": 1,

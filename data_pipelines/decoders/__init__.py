@@ -3,6 +3,6 @@
 Importing this package imports no decoding library.
 """
 
-from data_pipelines.decoders.base import DecoderName, VideoDecoder, decoder_class
+from data_pipelines.decoders.base import DecoderName, VideoDecoder, decoder_class, decoder_names
 
-__all__ = ["DecoderName", "VideoDecoder", "decoder_class"]
+__all__ = ["DecoderName", "VideoDecoder", "decoder_class", "decoder_names"]

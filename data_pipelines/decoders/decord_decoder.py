@@ -3,6 +3,11 @@
 One short-lived reader per video, one thread, from bytes: readers kept open grow without limit
 (decord issue 157), and readers made before a fork hang (294).
 
+decord finds a frame by counting from a keyframe's place in the file, which it takes for the place
+at which the keyframe is shown. Where the two differ it gives other frames and says nothing: in an
+open GOP (x265's default) up to a keyframe interval off, with an edit list that hides the first
+frames all of them. It reads no times from AVI files with B-frames. PyAV decodes such videos.
+
 DECORD_EOF_RETRY_MAX is left at decord's 10,240. It looks like a bound on the time that a damaged
 file costs, but what it counts are packets read while the first frame is still being decoded, and
 packets that give no frame; once all are read it is the limit. At 128, whole files of 300 frames
@@ -19,63 +24,43 @@ from collections.abc import Sequence
 import decord  # pyright: ignore[reportMissingImports]
 import numpy as np
 
-from data_pipelines.decoders.base import (
-    VideoDecoder,
-    checked_timestamps,
-    metadata_from_timestamps,
-)
-from data_pipelines.frames import DecodeError, VideoMetadata
+from data_pipelines.decoders.packet_checked import PacketCheckedDecoder
+from data_pipelines.decoders.pyav_decoder import PacketList
+from data_pipelines.frames import DecodeError
 
 decord.logging.set_level(decord.logging.FATAL)  # FFmpeg's own complaints; ours name the video
 
 _DECORD_ERRORS = (decord.DECORDError, RuntimeError, IndexError)
 
 
-class DecordDecoder(VideoDecoder):
-    """Decodes with decord 0.6 (or decord2) on the CPU."""
+class DecordDecoder(PacketCheckedDecoder):
+    """Decodes with decord 0.6 (or decord2) on the CPU, where decord gives the asked frames."""
 
-    def __init__(self, data: bytes, name: str) -> None:
-        super().__init__(data, name)
+    def _open_reader(self, data: bytes, packets: PacketList) -> object | None:
         try:
-            self._reader = decord.VideoReader(io.BytesIO(data), ctx=decord.cpu(0), num_threads=1)
+            reader = decord.VideoReader(io.BytesIO(data), ctx=decord.cpu(0), num_threads=1)
         except _DECORD_ERRORS:  # its message quotes the file's bytes: not repeated
-            raise DecodeError(name, "decord cannot open it (damaged or no video track)") from None
-        self._spans_seconds = self._read_spans()  # (num_frames, 2)
-        self._timestamps_seconds = checked_timestamps(self._spans_seconds[:, 0], name)
+            reason = "decord cannot open it (damaged, or a codec such as AV1; try the pyav decoder)"
+            raise DecodeError(self.name, reason) from None
+        try:
+            spans = np.asarray(reader.get_frame_timestamp(range(len(reader))), dtype=np.float64)
+        except _DECORD_ERRORS as error:
+            raise DecodeError(self.name, f"decord: {_reason(error)}") from None
+        return reader if _agree(spans.reshape(-1, 2)[:, 0], self.timestamps_seconds()) else None
 
-    def metadata(self) -> VideoMetadata:
-        """Returns frame count, rate, duration and size; decodes the first frame for the size."""
-        height, width = self._decode([0]).shape[1:3]
-        last_start, last_end = self._spans_seconds[-1]
-        duration_seconds = float(self._timestamps_seconds[-1] + (last_end - last_start))
-        return metadata_from_timestamps(
-            self._timestamps_seconds, duration_seconds, height=height, width=width
-        )
-
-    def timestamps_seconds(self) -> np.ndarray:
-        """Returns when each frame starts: (num_frames,), float64, the first one 0."""
-        return self._timestamps_seconds
-
-    def close(self) -> None:
-        """Frees the reader."""
-        self._reader = None
-
-    def _decode(self, indices: Sequence[int]) -> np.ndarray:
-        if self._reader is None:
-            raise ValueError(f"{self.name}: the decoder is closed")
+    def _read(self, indices: Sequence[int]) -> np.ndarray:
         try:
             return self._reader.get_batch(indices).asnumpy()  # (time, height, width, 3)
         except _DECORD_ERRORS as error:
             raise DecodeError(self.name, f"decord: {_reason(error)}") from None
 
-    def _read_spans(self) -> np.ndarray:
-        """Returns start and end of every frame in seconds: (num_frames, 2), float64."""
-        try:
-            num_frames = len(self._reader)  # pyright: ignore[reportArgumentType]
-            spans = self._reader.get_frame_timestamp(range(num_frames))  # pyright: ignore
-        except _DECORD_ERRORS as error:
-            raise DecodeError(self.name, f"decord: {_reason(error)}") from None
-        return np.asarray(spans, dtype=np.float64).reshape(-1, 2)
+
+def _agree(starts_seconds: np.ndarray, timestamps_seconds: np.ndarray) -> bool:
+    """Returns whether decord, which has 32-bit floats, knows the same frames at the same times."""
+    if len(starts_seconds) != len(timestamps_seconds):
+        return False
+    shifted = starts_seconds - starts_seconds[0]
+    return np.allclose(shifted, timestamps_seconds, rtol=1e-6, atol=1e-3)
 
 
 def _reason(error: Exception) -> str:

@@ -1,8 +1,11 @@
-"""Frame encoders of world models by what a user writes: a folder of ours, or a model of timm."""
+"""Frame encoders of world models by what a user writes: a checkpoint of any kind, or timm's."""
 
 from __future__ import annotations
 
-from jepa.checkpoints.native import find_encoder, load_encoder
+from pathlib import Path
+
+from jepa.checkpoints.native import find_model
+from jepa.checkpoints.pretrained import from_pretrained, is_huggingface
 from jepa.models.frame_encoder import FrameEncoder
 from jepa.models.timm_encoder import TIMM_PREFIX, TimmSpec, timm_encoder_from
 
@@ -11,8 +14,10 @@ def load_frame_encoder(spec: str) -> FrameEncoder:
     """Returns a pretrained encoder, in evaluation mode.
 
     Args:
-        spec: folder of a pretrained encoder, or of the run that made it; or a model of timm,
-            "timm:NAME", "timm:NAME@SIZE" or "timm:NAME@SIZE:FILE" (`TimmSpec`).
+        spec: whatever `jepa.from_pretrained` takes (the folder of a model or of the run that made
+            it, an official .pt, a folder of transformers or its name on the hub), of which the
+            encoder is taken; or a model of timm, "timm:NAME", "timm:NAME@SIZE" or
+            "timm:NAME@SIZE:FILE" (`TimmSpec`).
 
     Raises:
         OSError: if there is none, or its weights cannot be downloaded.
@@ -20,7 +25,7 @@ def load_frame_encoder(spec: str) -> FrameEncoder:
     """
     if spec.startswith(TIMM_PREFIX):
         return timm_encoder_from(spec)
-    return load_encoder(spec)
+    return from_pretrained(spec).encoder
 
 
 def resolve_frame_encoder(spec: str) -> str:
@@ -30,9 +35,12 @@ def resolve_frame_encoder(spec: str) -> str:
         spec: as for `load_frame_encoder`.
 
     Raises:
-        OSError: if it is a folder without an encoder.
+        OSError: if it is a folder without a model.
         ValueError: if the spec cannot be understood.
     """
     if spec.startswith(TIMM_PREFIX):
         return str(TimmSpec.parse(spec))
-    return str(find_encoder(spec))
+    path = Path(spec)
+    if path.is_dir():
+        return str(path.resolve() if is_huggingface(path) else find_model(path))
+    return str(path.resolve()) if path.exists() else spec  # a name on the hub

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
+from jepa.checkpoints.folder_writing import CONFIG, write_folder
 from jepa.checkpoints.huggingface_file import read_weights
 from jepa.checkpoints.huggingface_limits import architecture_of, refuse_what_they_lack
 from jepa.checkpoints.huggingface_names import (
@@ -41,7 +40,7 @@ from jepa.checkpoints.huggingface_settings import (
     their_config,
 )
 from jepa.checkpoints.mask_tokens import choose_mask_token
-from jepa.checkpoints.native import CARD, CONFIG, WEIGHTS, build_model, load_weights, read_config
+from jepa.checkpoints.native import CARD, build_model, load_weights, read_config
 from jepa.models.jepa_model import JepaModel
 from jepa.models.predictor import MaskedLatentPredictor
 
@@ -252,22 +251,13 @@ def write_huggingface(model: JepaModel, folder: str | Path) -> list[str]:
         state = {name: value for name, value in state.items() if name.startswith("encoder.")}
     elif model.predictor is None:
         state |= _placeholder(model.encoder.dim)
-    weights = {
-        name: value.detach().cpu().contiguous()
-        for name, value in to_huggingface(state, layout).items()
-    }
     processor, settings = processor_settings(config)
-    card = _card(architecture, model.source, lines)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(weights, folder / f"{WEIGHTS}.tmp", metadata={"format": "pt"})
-    os.replace(folder / f"{WEIGHTS}.tmp", folder / WEIGHTS)
-    for name, text in (
-        (CONFIG, json.dumps(config, indent=2) + "\n"),
-        (processor, json.dumps(settings, indent=2) + "\n"),
-        (CARD, card),
-    ):
-        (folder / f"{name}.tmp").write_text(text)
-        os.replace(folder / f"{name}.tmp", folder / name)
+    texts = {
+        CONFIG: json.dumps(config, indent=2) + "\n",
+        processor: json.dumps(settings, indent=2) + "\n",
+        CARD: _card(architecture, model.source, lines),
+    }
+    write_folder(folder, to_huggingface(state, layout), texts)
     return lines
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from jepa.checkpoints.folder_writing import WEIGHTS
 from jepa.checkpoints.huggingface_names import State
-from jepa.checkpoints.native import WEIGHTS
 
 INDEX, PICKLED = "model.safetensors.index.json", "pytorch_model.bin"
 

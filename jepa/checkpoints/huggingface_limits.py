@@ -63,7 +63,7 @@ def _what_they_lack_of_predictors(model: JepaModel) -> Iterable[str]:
     }
     for name, allowed in theirs.items():
         if config[name] not in allowed:
-            yield f"its predictor has {name}={allowed[0]!r}, not {config[name]!r}"
+            yield f"transformers' predictor has {name}={allowed[0]!r}, not {config[name]!r}"
 
 
 def _what_they_lack_of_probes(model: JepaModel) -> Iterable[str]:

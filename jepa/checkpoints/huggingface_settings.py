@@ -16,6 +16,7 @@ from jepa.models.jepa_model import JepaModel
 from jepa.models.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jepa.models.pooler import AttentiveProbe
 from jepa.models.predictor import MaskedLatentPredictor
+from jepa.models.settings import refuse_wrong_counts, refuse_wrong_ratios
 from jepa.models.transformer import NORM_EPS
 
 POOLER_MLP_RATIO = 4.0  # transformers has no setting for it
@@ -85,6 +86,7 @@ def describe_huggingface(
     config: dict[str, Any], weights: State, architecture: str, folder: Path
 ) -> dict[str, Any]:
     """Returns the config of our format."""
+    _refuse_wrong_numbers(config)
     name = config.get("_name_or_path") or folder.resolve().name
     described: dict[str, Any] = {
         "model": "JepaModel",
@@ -98,6 +100,18 @@ def describe_huggingface(
     if architecture == VIDEO_CLASSES:
         described["probe"] = _describe_probe(config, weights)
     return described
+
+
+def _refuse_wrong_numbers(config: dict[str, Any]) -> None:
+    """Raises ValueError if a setting that we calculate with is no such number."""
+    is_video = config["model_type"] == "vjepa2"
+    more = ("crop_size", "pred_hidden_size") if is_video else ("image_size", "intermediate_size")
+    for name in ("hidden_size", "num_attention_heads", "patch_size", *more):
+        is_side = name in ("crop_size", "image_size", "patch_size")
+        refuse_wrong_counts(**{name: _side(config, name) if is_side else config[name]})
+    if is_video:
+        refuse_wrong_counts(least=0, num_pooler_layers=config["num_pooler_layers"])
+        refuse_wrong_ratios(mlp_ratio=config["mlp_ratio"], pred_mlp_ratio=config["pred_mlp_ratio"])
 
 
 def _describe_video_encoder(config: dict[str, Any]) -> dict[str, Any]:
@@ -179,10 +193,10 @@ def _no_names(num_classes: int) -> list[str]:
 
 def _side(config: dict[str, Any], name: str) -> int:
     value = config[name]
-    sides = set(value) if isinstance(value, list) else {value}
-    if len(sides) != 1:
+    sides: list[Any] = value if isinstance(value, list) and value else [value]
+    if any(side != sides[0] for side in sides):
         raise ValueError(f"{name}={value} is not square, which is not supported")
-    return sides.pop()
+    return sides[0]
 
 
 def _our_ratio(dim: int, ratio: float) -> float:
@@ -275,7 +289,7 @@ def _probe_settings(probe: AttentiveProbe | None) -> tuple[dict[str, Any], list[
     if probe.config["norm_eps"] != NORM_EPS:
         lines.append(
             f"probe: its layer norms have eps {probe.config['norm_eps']}, transformers has one eps "
-            f"of {NORM_EPS} for all: logits will differ by about 3e-5"
+            f"of {NORM_EPS} for all: logits will differ by a few 1e-5"
         )
     return settings, lines
 

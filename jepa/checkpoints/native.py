@@ -7,7 +7,6 @@ or loading stops with one line.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from jepa.checkpoints.folder_writing import CONFIG, WEIGHTS, write_folder
 from jepa.checkpoints.model_card import model_card
 from jepa.models.encoder import VideoEncoder
 from jepa.models.jepa_model import JepaModel
@@ -27,26 +26,24 @@ from jepa.models.predictor import MaskedLatentPredictor
 from jepa.models.world_model import ColumnScaling, LatentWorldModel
 from jepa.version import __version__
 
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+CARD = "README.md"
 KINDS = {"JepaModel": "encoder", "LatentWorldModel": "world_model"}  # and the folder in a run
 LATENTS: dict[str, type[LatentSpace]] = {
     "PatchTokens": PatchTokens,
     "SlowFeatures": SlowFeatures,
 }
+TIMM_SETTINGS = ("name", "image_size")  # no more: `pretrained` would read or download another file
 AnyModel = JepaModel | LatentWorldModel
 
 
 def save_model(model: AnyModel, folder: str | Path) -> Path:
-    """Writes config.json, model.safetensors and a model card; returns the folder."""
-    folder, config = Path(folder), describe(model)
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {
-        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    """Writes config.json, model.safetensors and a model card, or nothing; returns the folder."""
+    folder, config, weights = Path(folder), describe(model), model.state_dict()
+    texts = {
+        CONFIG: json.dumps(config, indent=2) + "\n",
+        CARD: model_card(config, {name: value.shape for name, value in weights.items()}),
     }
-    save_file(weights, folder / f"{WEIGHTS}.tmp", metadata={"format": "pt"})
-    os.replace(folder / f"{WEIGHTS}.tmp", folder / WEIGHTS)
-    _write(folder / CONFIG, json.dumps(config, indent=2) + "\n")
-    _write(folder / CARD, model_card(config, {name: w.shape for name, w in weights.items()}))
+    write_folder(folder, weights, texts)
     return folder
 
 
@@ -61,7 +58,7 @@ def load_model(folder: str | Path) -> AnyModel:
         FileNotFoundError: if there is none.
         ValueError: if the files do not fit together.
     """
-    folder = _find(Path(folder), KINDS)
+    folder = find_model(folder)
     config = read_config(folder)
     model = build_model(config)
     load_weights(model, _read_weights(folder / WEIGHTS), source=str(folder / WEIGHTS))
@@ -80,6 +77,11 @@ def load_encoder(folder: str | Path) -> VideoEncoder:
     weights = _read_weights(folder / WEIGHTS, prefix="encoder.")
     load_weights(encoder, weights, source=str(folder / WEIGHTS))
     return encoder.eval()
+
+
+def find_model(folder: str | Path) -> Path:
+    """Returns the folder that holds the files of a model, absolute; see `load_model`."""
+    return _find(Path(folder), list(KINDS))
 
 
 def find_encoder(folder: str | Path) -> Path:
@@ -127,7 +129,9 @@ def describe(model: AnyModel) -> dict[str, Any]:
 
 
 def build_model(config: dict[str, Any]) -> AnyModel:
-    """Returns the model that a config describes; its weights are still to be loaded.
+    """Returns the model that a config describes, without memory for its weights.
+
+    They are still to be loaded, by `load_weights`, which also makes what is not saved.
 
     Raises:
         ValueError: if the config describes none.
@@ -157,10 +161,8 @@ def build_encoder(config: dict[str, Any], *, device: str = "meta") -> Any:  # no
             raise TypeError(f"encoder is {config['encoder']!r}, not an object")
         settings = dict(config["encoder"])
         name = settings.pop("class", "VideoEncoder")
-        if name == "TimmEncoder":  # timm's buffers are not all saved: they have to be made
-            from jepa.models.timm_encoder import TimmEncoder
-
-            return TimmEncoder(**settings)
+        if name == "TimmEncoder":
+            return _build_timm_encoder(settings)
         with torch.device(device):
             return {"VideoEncoder": VideoEncoder}[name](**settings)
 
@@ -189,7 +191,8 @@ def load_weights(
 ) -> None:
     """Puts weights into a model: all of them, or none.
 
-    The tensors become the model's own, without a copy.
+    The tensors become the model's own, without a copy. What a model keeps beside its saved weights
+    gets their type.
 
     Args:
         model: may be on the meta device.
@@ -217,35 +220,76 @@ def load_weights(
                 f"not {shape}"
             )
     model.load_state_dict(weights, assign=True)
+    _complete(model)
 
 
 def _build_world_model(config: dict[str, Any]) -> LatentWorldModel:
     latents, settings = dict(config["latents"]), dict(config["world_model"])
-    return LatentWorldModel(
-        build_encoder(config),
-        LATENTS[latents.pop("name")](**latents),
-        scaling=ColumnScaling(**settings.pop("scaling")),
-        **settings,
-    )
+    encoder = build_encoder(config)
+    with torch.device("meta"):
+        return LatentWorldModel(
+            encoder,
+            LATENTS[latents.pop("name")](**latents),
+            scaling=ColumnScaling(**settings.pop("scaling")),
+            **settings,
+        )
+
+
+def _build_timm_encoder(settings: dict[str, Any]) -> nn.Module:
+    """Returns an encoder in memory, as timm does not save all of its buffers: they must be made."""
+    from jepa.models.timm_encoder import TimmEncoder
+
+    if others := sorted(settings.keys() - TIMM_SETTINGS):
+        raise ValueError(
+            f"{CONFIG}: an encoder of timm has {' and '.join(TIMM_SETTINGS)} only, not "
+            f"{', '.join(others)}"
+        )
+    with torch.random.fork_rng(devices=[]):  # its first weights are not wanted
+        return TimmEncoder(**settings)
+
+
+def _complete(model: nn.Module) -> None:
+    """Makes what is not among the saved weights, in their type."""
+    encoder = model.encoder if isinstance(model, LatentWorldModel) else model
+    assert isinstance(encoder, nn.Module)
+    dtypes = {v.dtype for v in encoder.state_dict().values() if v.is_floating_point()}
+    if len(dtypes) == 1:
+        encoder.to(dtypes.pop())  # buffers of timm that are not saved
+    if isinstance(model, LatentWorldModel):
+        model.make_scaling()
+    values = (*model.named_parameters(), *model.named_buffers())
+    left = [name for name, value in values if value.is_meta]
+    assert not left, f"{len(left)} tensors were given no numbers: {left[:3]}"
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turns what a missing or unknown key raises into one line about the config."""
+    """Turns what a missing or unknown key, or a nonsensical value, raises into one line."""
     try:
         yield
-    except (KeyError, TypeError) as error:
-        problem = f"it has no {error}" if isinstance(error, KeyError) else error
+    except (KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
+        first_line = str(error).partition("\n")[0]
+        problem = f"it has no {error}" if isinstance(error, KeyError) else first_line
         raise ValueError(
             f"{CONFIG} describes no model of this version ({__version__}): {problem}"
         ) from error
 
 
-def _find(folder: Path, kinds: Any) -> Path:  # noqa: ANN401 - names, in order of preference
+def _find(folder: Path, kinds: list[str]) -> Path:
+    """Returns where a model of one of these kinds is; they are in order of preference."""
+    others = {}
     for kind in kinds:
         for candidate in (folder.resolve(), folder.resolve() / KINDS[kind]):
-            if (candidate / CONFIG).is_file() and read_config(candidate).get("model") == kind:
+            if not (candidate / CONFIG).is_file():
+                continue
+            config = read_config(candidate)
+            if config.get("model") == kind:
                 return candidate
+            others[candidate / CONFIG] = config
+    for path, config in others.items():
+        raise FileNotFoundError(
+            f"no {' or '.join(kinds)} in {folder}: {path} {_what_it_describes(config)}"
+        )
     inner = " or ".join(str(folder / KINDS[kind]) for kind in kinds)
     raise FileNotFoundError(
         f"no {' or '.join(kinds)} in {folder}: expected {CONFIG} and {WEIGHTS} there or in {inner}"
@@ -262,7 +306,10 @@ def _read_weights(path: Path, *, prefix: str = "") -> dict[str, Tensor]:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+def _what_it_describes(config: dict[str, Any]) -> str:
+    if "model" in config:
+        return f"has model {config['model']!r}; known are {', '.join(KINDS)}"
+    if "model_type" in config:
+        kind = config["model_type"]
+        return f"is of transformers, model_type {kind!r}: jepa.from_pretrained reads such folders"
+    return f"names no model; known are {', '.join(KINDS)}"

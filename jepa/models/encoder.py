@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from jepa.models.pixels import normalize_pixels
-from jepa.models.positions import Positions, PositionStyle
+from jepa.models.positions import Positions, PositionStyle, refuse_wrong_ids
+from jepa.models.settings import refuse_wrong_counts, refuse_wrong_ratios
 from jepa.models.transformer import NORM_EPS, Transformer
 
 Grid = tuple[int, int, int]
@@ -61,6 +62,17 @@ class VideoEncoder(nn.Module):
         has_image_tokenizer: bool = False,
     ) -> None:
         super().__init__()
+        refuse_wrong_counts(
+            image_size=image_size,
+            clip_length_frames=clip_length_frames,
+            patch_size=patch_size,
+            tubelet_size=tubelet_size,
+            dim=dim,
+            depth=depth,
+            num_heads=num_heads,
+        )
+        refuse_wrong_ratios(mlp_ratio=mlp_ratio)
+        self.level_indices = _checked_levels(levels, depth)
         self.config = {
             "image_size": image_size,
             "clip_length_frames": clip_length_frames,
@@ -78,7 +90,6 @@ class VideoEncoder(nn.Module):
         self.dim, self.num_heads = dim, num_heads
         self.tubelet = (tubelet_size, patch_size, patch_size)
         self.grid = self.grid_of((clip_length_frames, image_size, image_size))
-        self.level_indices = _checked_levels(levels, depth)
         self.patch_embed = nn.Conv3d(3, dim, kernel_size=self.tubelet, stride=self.tubelet)
         self.positions = Positions(
             positions, dim=dim, num_heads=num_heads, grid=self.grid, rope_grid=rope_grid
@@ -119,16 +130,17 @@ class VideoEncoder(nn.Module):
         """Encodes.
 
         Args:
-            video: (batch, 3, time, height, width): pixels as uint8 in [0, 255], or as floats that
-                `normalize_pixels` has normalised. One frame is an image.
+            video: (batch, 3, time, height, width): pixels as uint8 in [0, 255], for an encoder of
+                any precision; or floats that `normalize_pixels` has normalised, in the encoder's
+                own. One frame is an image.
             token_ids: (batch, context) ids of the tokens to keep, flat over (time, height, width);
-                None keeps all.
+                None keeps all. Their range is checked on the CPU only, see `refuse_wrong_ids`.
 
         Returns:
             (batch, tokens, dim), or (batch, context, dim).
 
         Raises:
-            ValueError: if the layout, the size or the ids do not fit.
+            ValueError: if the layout, the type, the size or the ids do not fit.
         """
         return self.transformer(*self._embed(video, token_ids))
 
@@ -211,13 +223,19 @@ class VideoEncoder(nn.Module):
     def _embed(self, video: Tensor, token_ids: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Returns tokens (batch, context, dim) and their rotary table."""
         if video.dtype == torch.uint8:
-            video = normalize_pixels(video)
+            video = normalize_pixels(video).to(self.patch_embed.weight.dtype)
+        elif not video.is_floating_point():
+            raise ValueError(
+                "video must be uint8 in [0, 255], or floats that normalize_pixels has normalised; "
+                f"got {video.dtype}"
+            )
         patches = self.patchify(video)  # (batch, tokens, values of a tubelet)
         if token_ids is not None and (token_ids.ndim != 2 or len(token_ids) != len(video)):
             raise ValueError(
                 f"token_ids must be (batch={len(video)}, context), got {tuple(token_ids.shape)}"
             )
         if token_ids is not None:  # gather before embedding: hidden pixels cost nothing
+            refuse_wrong_ids(self.grid_of(_size(video)), token_ids=token_ids)
             patches = take_tokens(patches, token_ids)
         is_image = video.shape[2] == 1 and self.image_embed is not None
         embed: Any = self.image_embed if is_image else self.patch_embed
@@ -258,6 +276,8 @@ def _size(video: Tensor) -> tuple[int, int, int]:
 def _checked_levels(levels: Sequence[int] | None, depth: int) -> tuple[int, ...]:
     if levels is None:
         return (depth - 1,)
+    if not isinstance(levels, (list, tuple)) or any(type(level) is not int for level in levels):
+        raise ValueError(f"levels must be a list of whole numbers, got {levels!r}")
     if (
         not levels
         or list(levels) != sorted({i for i in levels if i >= 0})

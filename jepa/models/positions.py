@@ -6,6 +6,7 @@ One class for encoders and predictors, so that a checkpoint's style is said once
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepa.models.rope import axis_dim, grid_coordinates, rope_angles, rotation
+from jepa.models.settings import refuse_wrong_counts
 
 PositionStyle = Literal["rope_interleaved", "rope_tiled", "sincos_3d", "sincos_2d"]
 Grid = tuple[int, int, int]
@@ -53,7 +55,12 @@ class Positions(nn.Module):
             raise ValueError(
                 f"positions must be one of {', '.join(get_args(PositionStyle))}; got {style!r}"
             )
-        if num_heads < 1 or dim % num_heads:
+        refuse_wrong_counts(dim=dim, num_heads=num_heads)
+        if rope_grid is not None:
+            refuse_wrong_counts(rope_grid=rope_grid)
+        if grid is not None:
+            grid = checked_grid(grid)
+        if dim % num_heads:
             raise ValueError(f"dim={dim} must be divisible by num_heads={num_heads}")
         self.style, self.head_dim, self.rope_grid = style, dim // num_heads, rope_grid
         self.is_rotary = style.startswith("rope")
@@ -119,6 +126,43 @@ class Positions(nn.Module):
             image = F.interpolate(volume[:, :, 0], size=grid[1:], mode="bicubic")
             return image.squeeze(0).flatten(1).T
         return F.interpolate(volume, size=grid, mode="trilinear").squeeze(0).flatten(1).T
+
+
+def checked_grid(grid: Sequence[int]) -> Grid:
+    """Returns (time, height, width), of what JSON may have made a list.
+
+    Raises:
+        ValueError: if these are not three whole numbers above 0.
+    """
+    if not isinstance(grid, (list, tuple)) or len(grid) != 3:
+        raise ValueError(f"grid must be (time, height, width) in tokens, got {grid!r}")
+    time, height, width = grid
+    refuse_wrong_counts(grid_time=time, grid_height=height, grid_width=width)
+    return time, height, width
+
+
+def refuse_wrong_ids(grid: Grid, **ids: Tensor) -> None:
+    """Raises ValueError unless all ids are places of tokens in a grid.
+
+    Their range is looked at on the CPU only: on a GPU the look would wait for all that is queued
+    there, at every step. There torch's own assertion finds most of those that are too large.
+
+    Args:
+        grid: (time, height, width) in tokens.
+        ids: integers of any shape, by the names of the arguments.
+    """
+    num_places = math.prod(grid)
+    for name, value in ids.items():
+        if value.dtype not in (torch.int64, torch.int32):
+            raise ValueError(f"{name} must be int64, got {value.dtype}")
+        if value.device.type != "cpu" or torch.compiler.is_compiling() or not value.numel():
+            continue
+        low, high = (int(end) for end in value.aminmax())
+        if low < 0 or high >= num_places:
+            raise ValueError(
+                f"{name} must be 0 to {num_places - 1}, places in a grid of {tuple(grid)} tokens, "
+                f"got {low} to {high}"
+            )
 
 
 def sincos_2d(grid: tuple[int, int], dim: int) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from jepa.models.positions import Positions, PositionStyle
+from jepa.models.positions import Positions, PositionStyle, checked_grid, refuse_wrong_ids
+from jepa.models.settings import refuse_wrong_counts
 from jepa.models.transformer import Transformer
 
 Modality = Literal["video", "image"]
@@ -59,6 +60,15 @@ class MaskedLatentPredictor(nn.Module):
         has_modalities: bool = False,
     ) -> None:
         super().__init__()
+        refuse_wrong_counts(
+            encoder_dim=encoder_dim,
+            dim=dim,
+            num_heads=num_heads,
+            num_mask_tokens=num_mask_tokens,
+            num_levels=num_levels,
+        )
+        if output_dim is not None:
+            refuse_wrong_counts(output_dim=output_dim)
         self.config = {
             "encoder_dim": encoder_dim,
             "dim": dim,
@@ -84,7 +94,7 @@ class MaskedLatentPredictor(nn.Module):
             positions,
             dim=dim,
             num_heads=num_heads,
-            grid=None if grid is None else (grid[0], grid[1], grid[2]),  # JSON makes it a list
+            grid=None if grid is None else checked_grid(grid),
             rope_grid=rope_grid,
         )
         self.transformer = Transformer(dim, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio)
@@ -114,13 +124,15 @@ class MaskedLatentPredictor(nn.Module):
             target_ids: (batch, targets), the hidden places asked for.
             grid: (time, height, width) of the clip in tokens.
             mask_token_index: the mask token that asks; None: the one of the settings.
-            modality: what the tokens come from; looked at if has_modalities only.
+            modality: what the tokens come from; makes a difference if has_modalities only.
 
         Returns:
             (batch, targets, output_dim).
 
         Raises:
-            ValueError: if there is not one id for every context token, or no such mask token.
+            ValueError: if there is not one id for every context token, an id is no place in the
+                grid (which is checked on the CPU only, see `refuse_wrong_ids`), or there is no such
+                mask token or modality.
         """
         tokens = self._transform(context, context_ids, target_ids, grid, mask_token_index, modality)
         return self.proj(tokens[:, context_ids.shape[1] :])
@@ -169,6 +181,10 @@ class MaskedLatentPredictor(nn.Module):
     ) -> Tensor:
         """Returns (batch, context + targets, dim)."""
         _refuse_misfit(context, context_ids, target_ids, self.input_dim)
+        refuse_wrong_ids(grid, context_ids=context_ids, target_ids=target_ids)
+        if modality not in get_args(Modality):
+            known = ", ".join(get_args(Modality))
+            raise ValueError(f"modality must be one of {known}; got {modality!r}")
         index = self.mask_token_index if mask_token_index is None else mask_token_index
         masks = self.mask_tokens[self._checked(index)].expand(*target_ids.shape, -1)
         tokens = torch.cat((self.embed(context), masks), dim=1)
@@ -179,9 +195,9 @@ class MaskedLatentPredictor(nn.Module):
         return self.transformer(tokens, table)
 
     def _checked(self, index: int) -> int:
-        if not 0 <= index < len(self.mask_tokens):
+        if type(index) is not int or not 0 <= index < len(self.mask_tokens):
             raise ValueError(
-                f"mask_token_index must be 0 to {len(self.mask_tokens) - 1}, got {index}"
+                f"mask_token_index must be 0 to {len(self.mask_tokens) - 1}, got {index!r}"
             )
         return index
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import pickle
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ TimmModel = Any  # timm's many classes agree on forward_features, and share no b
 TIMM_PREFIX = "timm:"
 _SPEC = re.compile(TIMM_PREFIX + r"([^@:]+)(?:@([1-9][0-9]*))?(?::(.+))?")
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+WEIGHT_PLACES = ("state_dict_ema", "model_ema", "state_dict", "model")  # where timm looks, in order
 
 
 class TimmEncoder(nn.Module):
@@ -50,6 +51,8 @@ class TimmEncoder(nn.Module):
         settings = _settings_of(name)
         if image_size is None:
             image_size = _square(name, settings.input_size)
+        if type(image_size) is not int:
+            raise ValueError(f"image_size must be a whole number of pixels, got {image_size!r}")
         if image_size < 1:
             raise ValueError(f"image_size must be at least 1 pixel, got {image_size}")
         self.config = {"name": name, "image_size": image_size}
@@ -100,7 +103,8 @@ class TimmEncoder(nn.Module):
         """Removes the model's own statistics from images (images, 3, height, width) uint8."""
         mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(3, 1, 1)
-        return images.float().mul_(1 / 255).sub_(mean).div_(std)
+        normal = images.float().mul_(1 / 255).sub_(mean).div_(std)
+        return normal.to(next(self.model.parameters()).dtype)
 
     def _tokens(self, features: Tensor) -> Tensor:
         """Turns what timm puts out into (images, tokens, dim)."""
@@ -181,6 +185,8 @@ def _settings_of(name: str) -> PretrainedCfg:
     """Returns what timm knows of a model without building it."""
     import timm
 
+    if not isinstance(name, str):  # as a config.json may have it
+        raise ValueError(f"the name of a model of timm must be a string, got {name!r}")
     architecture = name.partition(".")[0]
     if not timm.is_model(architecture):
         raise ValueError(f"timm has no model {name!r}{_similar(architecture, timm.list_models())}")
@@ -267,19 +273,26 @@ def _with_weights_of(
 
 
 def _read_weights(file: Path) -> dict[str, Tensor]:
-    from timm.models import load_state_dict
+    from timm.models import clean_state_dict
+
+    from jepa.checkpoints.official_file import open_checkpoint
 
     if not file.is_file():
         raise FileNotFoundError(f"no weights at {file}")
     if file.suffix not in WEIGHT_SUFFIXES:
         raise ValueError(f"weights must be one of {', '.join(WEIGHT_SUFFIXES)}, got {file}")
-    try:
-        weights = load_state_dict(str(file), weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{file} cannot be read: {_first_line(error)}") from error
+    if file.suffix == ".safetensors":
+        try:
+            weights = load_file(file)
+        except SafetensorError as error:
+            raise ValueError(f"{file} cannot be read: {_first_line(error)}") from error
+    else:
+        content = open_checkpoint(file)
+        place = next((key for key in WEIGHT_PLACES if content.get(key) is not None), None)
+        weights = content if place is None else content[place]
     if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
         raise ValueError(f"{file} holds something else than the weights of a model")
-    return weights
+    return clean_state_dict(weights)
 
 
 def _pixel_statistics(model: TimmModel) -> tuple[tuple[float, ...], tuple[float, ...]]:

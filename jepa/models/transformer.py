@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepa.models.rope import rotate
+from jepa.models.settings import refuse_wrong_counts, refuse_wrong_ratios
 
 NORM_EPS = 1e-6
 
@@ -19,7 +20,8 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
-        if num_heads < 1 or dim % num_heads:
+        refuse_wrong_counts(dim=dim, num_heads=num_heads)
+        if dim % num_heads:
             raise ValueError(f"dim={dim} must be divisible by num_heads={num_heads}")
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim)
@@ -62,6 +64,8 @@ class Block(nn.Module):
         self, dim: int, num_heads: int, *, mlp_ratio: float, norm_eps: float = NORM_EPS
     ) -> None:
         super().__init__()
+        refuse_wrong_counts(dim=dim)
+        refuse_wrong_ratios(mlp_ratio=mlp_ratio)
         hidden = round(dim * mlp_ratio)
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.attn = Attention(dim, num_heads)
@@ -87,6 +91,8 @@ class Transformer(nn.Module):
 
     def __init__(self, dim: int, *, depth: int, num_heads: int, mlp_ratio: float = 4.0) -> None:
         super().__init__()
+        refuse_wrong_counts(least=0, depth=depth)
+        refuse_wrong_counts(dim=dim)
         blocks = [Block(dim, num_heads, mlp_ratio=mlp_ratio) for _ in range(depth)]
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)

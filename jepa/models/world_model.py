@@ -13,6 +13,7 @@ from jepa.models.dynamics import ActionConditionedPredictor, NextState, Predicti
 from jepa.models.frame_encoder import FrameEncoder
 from jepa.models.latents import LatentSpace
 from jepa.models.positions import PositionStyle
+from jepa.models.settings import refuse_wrong_counts, refuse_wrong_ratios
 
 
 class ColumnScaling(NamedTuple):
@@ -74,6 +75,9 @@ class LatentWorldModel(nn.Module):
         has_place_embedding: bool = True,
     ) -> None:
         super().__init__()
+        refuse_wrong_counts(dim=dim, depth=depth, num_heads=num_heads)
+        refuse_wrong_counts(least=0, extrinsics_dim=extrinsics_dim)
+        refuse_wrong_ratios(mlp_ratio=mlp_ratio)
         if next_state == "end_effector_pose" and not _is_identity(scaling):
             raise ValueError(
                 "next_state=end_effector_pose adds raw actions to raw poses: the scaling must have "
@@ -109,8 +113,15 @@ class LatentWorldModel(nn.Module):
             extrinsics_dim=extrinsics_dim,
             has_place_embedding=has_place_embedding,
         )
-        for name, row in _without_zero_stds(scaling)._asdict().items():
-            self.register_buffer(name, torch.tensor(row, dtype=torch.float32), persistent=False)
+        self.make_scaling()
+
+    def make_scaling(self) -> None:
+        """Makes the statistics, in type and place of the dynamics: they are no saved weights."""
+        like = self.dynamics.proj.weight
+        scaling = _without_zero_stds(ColumnScaling(**self.config["scaling"]))
+        for name, row in scaling._asdict().items():
+            value = torch.tensor(row, dtype=like.dtype, device=like.device)
+            self.register_buffer(name, value, persistent=False)
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes config.json, model.safetensors and a model card; returns the folder."""

@@ -1,24 +1,144 @@
 """The contract every decoder must keep; decoders are found by walking their folder."""
 
+import io
 import struct
+import subprocess
+import sys
+from fractions import Fraction
 from pathlib import Path
+from typing import get_args
 
+import av
 import numpy as np
 import pytest
 
 import data_pipelines.decoders
-from data_pipelines.decoders.base import decoder_class
+from data_pipelines.decoders.base import DecoderName, decoder_class, decoder_names
+from data_pipelines.decoders.pyav_decoder import PyavDecoder
 from data_pipelines.frames import DecodeError
 from data_pipelines.video_writing import encode_mp4
 
 FOLDER = Path(data_pipelines.decoders.__file__).parent
-NAMES = sorted(p.name.removesuffix("_decoder.py") for p in FOLDER.glob("*_decoder.py"))
+NAMES = decoder_names()
 LAST_TWO_AND_CHANNELS = (1, 2, 3)
+NUM_FRAMES = 40
+IRREGULAR_MS = np.cumsum(np.random.default_rng(1).integers(11, 120, NUM_FRAMES)) - 50
+REGULAR_MS = np.arange(NUM_FRAMES) * 40
+X264 = {"crf": "12", "preset": "medium", "g": "12"}
+X265 = {"crf": "12", "preset": "ultrafast", "x265-params": "log-level=none:keyint=12"}
+OPEN_GOP = {**X264, "x264-params": "open-gop=1:bframes=4:b-adapt=0:scenecut=0"}
+INTRA_REFRESH = {**X264, "x264-params": "intra-refresh=1:bframes=0"}
+
+
+def installed(name):
+    try:
+        return decoder_class(name)
+    except ImportError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(params=NAMES)
 def decoder(request):
-    return decoder_class(request.param)
+    return installed(request.param)
+
+
+def bar_frames(num_frames=NUM_FRAMES, *, height=48, width=64):
+    """Frame i shows the bits of i as eight bars, black or white, the lowest bit on the left."""
+    bits = np.arange(num_frames)[:, None] >> np.arange(8) & 1  # (time, 8)
+    bars = np.repeat(bits, -(-width // 8), axis=1)[:, :width]
+    levels = np.where(bars, 230, 20).astype(np.uint8)[:, None, :, None]
+    return np.broadcast_to(levels, (num_frames, height, width, 3)).copy()
+
+
+def bars_read(pixels):
+    """The inverse of `bar_frames`: which frames these are."""
+    width = -(-pixels.shape[2] // 8)
+    centres = np.minimum(np.arange(8) * width + width // 2, pixels.shape[2] - 1)
+    bits = pixels[:, pixels.shape[1] // 2, centres].mean(-1) > 125  # (time, 8)
+    return (bits << np.arange(8)).sum(1).tolist()
+
+
+def encoded(
+    frames,
+    times_ms=REGULAR_MS,
+    *,
+    codec="libx264",
+    pixel_format="yuv420p",
+    options=X264,
+    container="mp4",
+    container_options=None,
+    first_packet_ms=0,
+):
+    """Frames shown at these times, as a file; first_packet_ms below 0 makes an edit list."""
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV cannot write {codec}")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container, options=container_options or {}) as file:
+        stream = file.add_stream(codec, rate=Fraction(25), options=options)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt, stream.thread_count = pixel_format, 1
+        tick = Fraction(1, 25 if container == "avi" else 1000)
+        stream.time_base = stream.codec_context.time_base = tick
+
+        def write(packets):
+            for packet in packets:
+                packet.pts += first_packet_ms
+                packet.dts += first_packet_ms
+                file.mux(packet)
+
+        for pixels, milliseconds in zip(frames, times_ms, strict=False):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format=pixel_format)
+            frame.pts, frame.time_base = round(int(milliseconds) / 1000 / tick), tick
+            write(stream.encode(frame))
+        write(stream.encode())
+    return buffer.getvalue()
+
+
+# Ways to store the same frames: settings of `encoded`, which times they are shown at.
+STORED = {
+    "constant rate": ({}, REGULAR_MS),
+    "variable rate": ({}, IRREGULAR_MS),
+    "variable rate, no B-frames": ({"options": {**X264, "bf": "0"}}, IRREGULAR_MS),
+    "variable rate, Matroska": ({"container": "matroska"}, IRREGULAR_MS),
+    "variable rate, fragments": (
+        {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
+        IRREGULAR_MS,
+    ),
+    "a pause of 5 s": ({}, REGULAR_MS + 5000 * (REGULAR_MS > 900)),
+    "first frame at 3 s": ({}, REGULAR_MS + 3000),
+    "first frame at 3 s, Matroska": ({"container": "matroska"}, REGULAR_MS + 3000),
+    "open GOP": ({"options": OPEN_GOP}, REGULAR_MS),
+    "open GOP, variable rate": ({"options": OPEN_GOP}, IRREGULAR_MS),
+    "open GOP, Matroska": ({"options": OPEN_GOP, "container": "matroska"}, REGULAR_MS),
+    "intra refresh": ({"options": INTRA_REFRESH}, REGULAR_MS),
+    "one keyframe": ({"options": {**X264, "g": "250"}}, REGULAR_MS),
+    "every colour kept": ({"pixel_format": "yuv444p"}, REGULAR_MS),
+    "10 bits": ({"pixel_format": "yuv420p10le"}, REGULAR_MS),
+    "HEVC": ({"codec": "libx265", "options": X265}, REGULAR_MS),
+    "HEVC, 10 bits, variable rate": (
+        {"codec": "libx265", "options": X265, "pixel_format": "yuv420p10le"},
+        IRREGULAR_MS,
+    ),
+    "VP9": (
+        {"codec": "libvpx-vp9", "container": "webm", "options": {"crf": "10", "g": "12"}},
+        REGULAR_MS,
+    ),
+    "MPEG-4 in AVI": (
+        {"codec": "mpeg4", "container": "avi", "options": {"g": "12", "q": "2"}},
+        REGULAR_MS,
+    ),
+    "MPEG-4 in AVI, B-frames": (
+        {"codec": "mpeg4", "container": "avi", "options": {"g": "3", "q": "2", "bf": "2"}},
+        REGULAR_MS,
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=STORED)
+def stored(request):
+    """A file's bytes, and when its frames are shown, counted from the first one."""
+    settings, times_ms = STORED[request.param]
+    return encoded(bar_frames(), times_ms, **settings), (times_ms - times_ms[0]) / 1000
 
 
 @pytest.fixture(scope="module", params=["ultrafast", "medium"], ids=["simple", "b_frames"])
@@ -51,8 +171,146 @@ def turned(data, degrees):
     return data[:place] + matrix + data[place + len(matrix) :]
 
 
-def test_both_decoders_are_found():
-    assert {"decord", "pyav"} <= set(NAMES)
+def test_every_decoder_in_the_folder_is_found_by_its_file():
+    assert {"decord", "pyav", "torchcodec"} <= set(NAMES)
+    assert len(list(FOLDER.glob("*_decoder.py"))) == len(NAMES) == len(set(NAMES))
+    assert get_args(DecoderName) == NAMES  # so that a command line lists them
+
+
+def test_a_decoder_gives_exactly_the_asked_frames_however_they_are_stored(decoder, stored):
+    data, _ = stored
+    everything = list(range(NUM_FRAMES))
+    with decoder(data, "video") as opened:
+        assert bars_read(opened.frames_at(everything).pixels) == everything
+    shuffled = np.random.default_rng(0).permutation(NUM_FRAMES).tolist()
+    with decoder(data, "video") as opened:  # one after the other, forwards and backwards
+        assert [bars_read(opened.frames_at([i]).pixels)[0] for i in shuffled] == shuffled
+    asked = [39, 12, 0, 25, 12, 11, 11, 38]
+    with decoder(data, "video") as opened:  # at once, with repeats
+        assert bars_read(opened.frames_at(asked).pixels) == asked
+
+
+def test_the_first_frames_asked_of_a_decoder_are_the_asked_ones(decoder, stored):
+    data, _ = stored
+    for index in range(NUM_FRAMES):  # each time anew, as a data loader does
+        with decoder(data, "video") as opened:
+            assert bars_read(opened.frames_at([index]).pixels) == [index]
+
+
+def test_times_are_those_at_which_frames_are_shown(decoder, stored):
+    data, times_seconds = stored
+    with decoder(data, "video") as opened:
+        np.testing.assert_allclose(opened.timestamps_seconds(), times_seconds, atol=6e-4)
+        frames, metadata = opened.frames_at([5, 30]), opened.metadata()
+    np.testing.assert_allclose(frames.timestamps_seconds, times_seconds[[5, 30]], atol=6e-4)
+    assert metadata.num_frames == NUM_FRAMES
+    assert times_seconds[-1] < metadata.duration_seconds < times_seconds[-1] + 0.2
+    assert metadata.frames_per_second == pytest.approx(NUM_FRAMES / metadata.duration_seconds)
+
+
+def test_all_decoders_agree_about_every_video(stored):
+    found = []
+    for name in NAMES:
+        try:
+            decoder = decoder_class(name)
+        except ImportError:
+            continue
+        with decoder(stored[0], "video") as opened:
+            found.append((opened.timestamps_seconds().tolist(), opened.metadata()))
+    assert found == [found[0]] * len(found)
+
+
+def test_frames_that_an_edit_list_hides_are_not_counted(decoder):
+    data = encoded(bar_frames(), first_packet_ms=-400)
+    with decoder(data, "cut at the front") as opened:
+        timestamps_seconds = opened.timestamps_seconds()
+        shown = bars_read(opened.frames_at(range(len(timestamps_seconds))).pixels)
+        again = bars_read(opened.frames_at([0, 7]).pixels)
+    assert shown == list(range(10, NUM_FRAMES)) and again == [10, 17]
+    np.testing.assert_allclose(timestamps_seconds, REGULAR_MS[:30] / 1000, atol=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(47, 65), (65, 131)])
+def test_odd_sizes_are_kept(decoder, height, width):
+    data = encoded(bar_frames(height=height, width=width), pixel_format="yuv444p")
+    with decoder(data, "odd") as opened:
+        pixels, metadata = opened.frames_at([39, 2]).pixels, opened.metadata()
+    assert pixels.shape == (2, height, width, 3) and bars_read(pixels) == [39, 2]
+    assert (metadata.height, metadata.width) == (height, width)
+
+
+def test_a_video_of_one_frame_is_a_video(decoder):
+    with decoder(encoded(bar_frames(1)), "one") as opened:
+        assert opened.timestamps_seconds().tolist() == [0.0]
+        assert bars_read(opened.frames_at([0, 0, 0]).pixels) == [0, 0, 0]
+        assert opened.metadata().num_frames == 1 and opened.metadata().duration_seconds > 0
+
+
+def test_a_file_with_sound_only_is_refused(decoder):
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as file:
+        stream = file.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), "fltp", "mono")
+        frame.sample_rate = 16000
+        file.mux([*stream.encode(frame), *stream.encode()])
+    with pytest.raises(DecodeError, match=r"^song\.mp4: .*no video stream$"):
+        decoder(buffer.getvalue(), "song.mp4")
+
+
+@pytest.mark.parametrize(
+    ("settings", "exact"),
+    [
+        ({}, True),
+        ({"container": "matroska"}, True),
+        ({"codec": "mpeg4", "container": "avi", "options": {"g": "12", "q": "2"}}, True),
+        ({"options": OPEN_GOP}, False),
+        ({"codec": "libx265", "options": X265}, False),
+        ({"options": INTRA_REFRESH}, False),
+        ({"first_packet_ms": -400}, False),
+    ],
+    ids=["mp4", "matroska", "avi", "open_gop", "hevc", "intra_refresh", "edit_list"],
+)
+def test_the_packet_list_tells_where_counting_from_a_keyframe_goes_wrong(settings, exact):
+    with PyavDecoder(encoded(bar_frames(), **settings), "video") as opened:
+        assert opened.packets.seeks_are_exact is exact
+
+
+@pytest.mark.parametrize("options", [OPEN_GOP, INTRA_REFRESH], ids=["open_gop", "intra_refresh"])
+def test_decord_alone_would_give_other_frames_in_silence(options):
+    """Why PyAV decodes such videos: when this fails, decord is mended, and need not be spared."""
+    decord = pytest.importorskip("decord")
+    data = encoded(bar_frames(), options=options)
+    found = []
+    for index in range(NUM_FRAMES):
+        reader = decord.VideoReader(io.BytesIO(data), num_threads=1)
+        found += bars_read(reader.get_batch([index]).asnumpy())
+    assert found != list(range(NUM_FRAMES))
+
+
+def test_decord_decodes_itself_what_it_decodes_exactly():
+    with installed("decord")(encoded(bar_frames()), "plain") as opened:
+        assert opened._reader is not None
+    with installed("decord")(encoded(bar_frames(), options=OPEN_GOP), "open GOP") as opened:
+        assert opened._reader is None
+
+
+def test_a_decoder_whose_library_cannot_be_loaded_says_so_in_one_line(tmp_path):
+    (tmp_path / "torchcodec").mkdir()
+    for source, line in [
+        ("raise ImportError('none')", "pip install 'jepa-planning[torchcodec]'"),
+        ("raise RuntimeError('libavutil.so.56\\n' * 99)", "apt-get install ffmpeg"),
+    ]:
+        (tmp_path / "torchcodec" / "__init__.py").write_text(source)
+        program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n" + (
+            "from data_pipelines.decoders import decoder_class\n"
+            "try:\n    decoder_class('torchcodec')\n"
+            "except ImportError as error:\n    print(error)"
+        )
+        ran = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+            cwd=FOLDER.parents[1],
+        )  # fmt: skip
+        assert len(ran.stdout.splitlines()) == 1 and line in ran.stdout
 
 
 def test_a_decoder_returns_the_asked_frames_in_the_asked_order(decoder, video, index_of):
@@ -102,7 +360,7 @@ def test_a_video_with_few_keyframes_and_b_frames_is_decoded_anywhere(decoder, on
 
 def test_all_decoders_give_the_same_frames_of_a_video_with_few_keyframes(one_keyframe):
     found = []
-    for name in NAMES:
+    for name in ("decord", "pyav"):
         with decoder_class(name)(one_keyframe[1], "long") as opened:
             found.append(opened.frames_at([0, 150, 299]).pixels.astype(int))
     assert all(np.abs(pixels - found[0]).max() <= 3 for pixels in found)
@@ -158,7 +416,7 @@ def test_text_named_mp4_leaves_nothing_on_stderr(decoder, capfd):
 
 def test_frames_too_narrow_for_decord_are_refused_with_the_way_out(index_frames):
     data = encode_mp4(index_frames(4, height=32, width=48), frames_per_second=10)
-    with decoder_class("decord")(data, "narrow.mp4") as video:
+    with installed("decord")(data, "narrow.mp4") as video:
         with pytest.raises(DecodeError, match=r"narrow\.mp4: .*use the pyav decoder"):
             video.frames_at([0])
     with decoder_class("pyav")(data, "narrow.mp4") as video:
@@ -166,5 +424,5 @@ def test_frames_too_narrow_for_decord_are_refused_with_the_way_out(index_frames)
 
 
 def test_an_unknown_decoder_is_refused():
-    with pytest.raises(ValueError, match="no decoder named 'vlc'; choose"):
+    with pytest.raises(ValueError, match="no decoder named 'vlc'; choose from decord, pyav, torch"):
         decoder_class("vlc")

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from data_pipelines.frames import DecodeError
-from data_pipelines.images import read_image
+from data_pipelines.images import decode_image, read_image
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -128,3 +128,11 @@ def test_a_format_that_starts_a_program_is_not_opened(tmp_path):
 def test_a_file_that_is_not_there_is_named(tmp_path, name):
     with pytest.raises(FileNotFoundError, match="no image file"):
         read_image(tmp_path / name)
+
+
+def test_an_image_in_memory_is_read_as_the_file_is(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(decode_image((tmp_path / "a.png").read_bytes(), "a"), pixels)
+    with pytest.raises(DecodeError, match=r"^row 3: not an image"):
+        decode_image(b"words", "row 3")

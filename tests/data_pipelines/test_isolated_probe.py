@@ -38,6 +38,16 @@ def test_a_decoder_that_crashes_costs_one_video(probe):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
+def test_a_child_that_is_killed_from_outside_is_asked_again(probe):
+    good = probe.read_row("odd/video01.mp4")
+    child = probe._child
+    os.kill(child.pid, signal.SIGSTOP)
+    threading.Timer(0.2, child.kill).start()  # while the next video waits for its answer
+    assert probe.read_row("odd/video01.mp4") == good
+    assert probe._child is not child
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
 def test_a_decoder_that_hangs_costs_one_video(probe):
     good = probe.read_row("odd/video01.mp4")
     probe.timeout_seconds = 0.3

@@ -1,3 +1,4 @@
+import importlib
 import shutil
 from pathlib import Path
 
@@ -111,6 +112,44 @@ def test_a_bad_video_is_replaced_counted_and_named(shard_folder, tmp_path, num_w
     assert skips.num_skipped >= 2 and skips.num_seen == 12 + skips.num_skipped
     (reason,) = skips.reasons
     assert reason.startswith("not a video")
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_isolated_decoding_gives_the_same_batches(index, num_workers):
+    direct = list(loader(clips(index)))
+    isolated = list(loader(clips(index, isolate_decoding=True), num_workers=num_workers))
+    for one, other in zip(direct, isolated, strict=True):
+        assert one.keys == other.keys and torch.equal(one.video, other.video)
+
+
+ABORTING_DECODER = '''
+import os
+from data_pipelines.decoders.pyav_decoder import PyavDecoder
+
+class AbortingDecoder(PyavDecoder):
+    """Aborts the process, as decord does on some damaged files, on one video of the twelve."""
+
+    def _decode(self, indices):
+        if self.name == "odd/video03":
+            os.abort()
+        return super()._decode(indices)
+'''
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_decoder_that_aborts_costs_one_sample_if_it_is_isolated(
+    index, tmp_path, monkeypatch, num_workers
+):
+    (tmp_path / "aborting.py").write_text(ABORTING_DECODER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    decoder = importlib.import_module("aborting").AbortingDecoder
+    monkeypatch.setattr("data_pipelines.streams.decoder_class", lambda name: decoder)
+    skips = SkipCounter(1.0)
+    dataset = clips(index, isolate_decoding=True)
+    batches = list(loader(dataset, skips=skips, num_workers=num_workers))  # one pass
+    assert sum(len(batch.keys) for batch in batches) == 12
+    assert set(skips.keys) == {"odd/video03"}
+    assert set(skips.reasons) == {"AbortingDecoder crashed on it (signal 6)"}
 
 
 def test_a_replacement_is_decided_by_its_slot(shard_folder, tmp_path):

@@ -16,6 +16,45 @@ def test_a_specification_survives_the_way_through_json(specification):
     assert TrajectorySpecification.from_json(json.loads(text)) == specification
 
 
+MEANINGS = {
+    "frame": "base",
+    "rotation": "extrinsic xyz Euler, radians",
+    "gripper": "closedness, 0 open to 1 closed",
+    "action_kind": "pose difference",
+}
+
+
+def test_what_poses_and_actions_mean_survives_the_way_through_json(specification):
+    told = replace(specification, **MEANINGS)
+    values = json.loads(json.dumps(told.to_json()))
+    assert {key: values[key] for key in MEANINGS} == MEANINGS
+    assert TrajectorySpecification.from_json(values) == told != specification
+
+
+def test_an_index_written_before_there_were_meanings_loads_without_them(specification):
+    old = {
+        "state_names": ["clock", "constant"],
+        "state_units": ["frames", "1"],
+        "action_names": ["step"],
+        "action_units": ["frames"],
+        "action_low": [-100.0],
+        "action_high": [100.0],
+        "frames_per_second": 10.0,
+    }
+    loaded = TrajectorySpecification.from_json(old)
+    assert loaded == specification
+    assert (loaded.frame, loaded.rotation, loaded.gripper, loaded.action_kind) == ("", "", "", "")
+    assert loaded.to_json() == old  # and a set without meanings is written as it always was
+
+
+def test_a_meaning_that_is_unknown_or_no_string_is_refused(specification):
+    values = specification.to_json()
+    with pytest.raises(ValueError, match=r"not a trajectory specification: .*'colour'"):
+        TrajectorySpecification.from_json({**values, "colour": "red"})
+    with pytest.raises(ValueError, match="frame must be a string, got 3"):
+        TrajectorySpecification.from_json({**values, "frame": 3})
+
+
 def test_a_specification_that_does_not_fit_together_is_refused(specification):
     with pytest.raises(ValueError, match="1 state_units for 2 state_names"):
         replace(specification, state_units=("m",))

@@ -1,8 +1,10 @@
+import io
+
 import numpy as np
 import pytest
 
 from data_pipelines.decoders import decoder_class
-from data_pipelines.video_writing import encode_mp4, write_mp4
+from data_pipelines.video_writing import Mp4Writer, encode_mp4, write_mp4
 
 
 def test_a_written_video_reads_back_near_the_frames(tmp_path):
@@ -36,3 +38,21 @@ def test_frames_that_do_not_fit_are_refused(tmp_path, shape, dtype, rate, messag
     with pytest.raises(ValueError, match=message):
         write_mp4(tmp_path / "x.mp4", np.zeros(shape, dtype), frames_per_second=rate)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_written_in_pieces_is_the_one_written_at_once():
+    frames = np.random.default_rng(0).integers(0, 256, (11, 32, 48, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    with Mp4Writer(buffer, height=32, width=48, frames_per_second=12.5) as video:
+        for part in np.split(frames, [1, 5, 8]):
+            video.add(part)
+        assert video.num_frames == 11
+    assert buffer.getvalue() == encode_mp4(frames, frames_per_second=12.5)
+
+
+def test_frames_of_another_size_do_not_go_into_the_same_video():
+    frames = np.zeros((2, 32, 48, 3), dtype=np.uint8)
+    with Mp4Writer(io.BytesIO(), height=32, width=48, frames_per_second=5) as video:
+        video.add(frames)
+        with pytest.raises(ValueError, match=r"frames are \(48, 32\) .* the video is \(32, 48\)"):
+            video.add(frames.transpose(0, 2, 1, 3))

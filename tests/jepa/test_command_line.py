@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from jepa.command_line import describe, is_expected, one_line, run
+from jepa.command_line import OneLineParser, describe, is_expected, one_line, run
 
 
 def raising(error):
@@ -87,3 +87,12 @@ def test_another_rank_tells_its_own_number(capsys, monkeypatch):
     monkeypatch.setattr("jepa.command_line.MAIN_FAILS_FIRST_SECONDS", 0.0)
     assert run(raising(ValueError("bad shard")), []) == 2
     assert capsys.readouterr().err.startswith("error: [rank 1] bad shard")
+
+
+def test_a_wrong_option_is_one_line_that_names_the_program(capsys):
+    parser = OneLineParser(prog="jepa convert")
+    parser.add_argument("--format", choices=("a", "b"))
+    assert run(lambda argv: bool(parser.parse_args(argv)), ["--format", "c"]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("error: argument --format: invalid choice: 'c'")
+    assert line.endswith(" (jepa convert --help)\n") and line.count("\n") == 1

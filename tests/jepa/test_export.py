@@ -9,6 +9,7 @@ from torch import nn
 
 from jepa import command_line
 from jepa import export as export_module
+from jepa.checkpoints.huggingface import write_huggingface
 from jepa.checkpoints.native import save_model
 from jepa.export import (
     check_compile,
@@ -307,7 +308,7 @@ def test_the_record_forgets_a_file_that_a_later_export_removed(
     )
     assert command_line.run(main, command) == 1
     assert "differs from the model by nan" in capsys.readouterr().err
-    assert record_of(tmp_path) == {}
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("export", [export_onnx, export_torch])
@@ -466,6 +467,10 @@ def test_a_compile_check_writes_no_model(model_folder, tmp_path, monkeypatch, ca
         (["--size", "33"], "height 33 is not a multiple of the tubelet's 8; use 32 or 40"),
         (["--frames", "3"], "time 3 is not a multiple of the tubelet's 2; use 2 or 4"),
         (["--size", "32", "32", "3"], "--size takes HEIGHT or HEIGHT WIDTH, got 3 numbers"),
+        (["--horizon", "0"], "--horizon must be at least 1, got 0"),
+        (["--horizon", "2"], "--horizon is for dynamics; of "),
+        (["--format", "coreml"], "argument --format: invalid choice: 'coreml'"),
+        (["--horizn", "2"], "unrecognized arguments: --horizn 2 (jepa export --help)"),
     ],
 )
 def test_what_cannot_be_exported_is_told_in_one_line(
@@ -474,6 +479,50 @@ def test_what_cannot_be_exported_is_told_in_one_line(
     assert command_line.run(main, [str(model_folder), str(tmp_path / "out"), *options]) == 2
     error = capsys.readouterr().err
     assert problem in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_a_model_of_another_precision_is_refused_before_anything_is_written(
+    dtype, tmp_path, capsys
+):
+    model = JepaModel(make_encoder(), predictor=make_predictor()).to(dtype)
+    folder = save_model(model, tmp_path / "model")
+    for part in ("encoder", "predictor", "all"):
+        options = ["--part", part, "--format", "torch"]
+        assert command_line.run(main, [str(folder), str(tmp_path / "out"), *options]) == 2
+        error = capsys.readouterr().err
+        assert f"{folder} is {str(dtype)[6:]}, only float32 is exported" in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["out", "a/b"])
+def test_an_export_that_fails_leaves_nothing(name, model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        export_module, "encoder_part", lambda *_, **__: (NotANumber(), Doubled.example)
+    )
+    command = [str(model_folder), str(tmp_path / name), "--format", "torch", "--part", "encoder"]
+    assert command_line.run(main, command) == 1
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "out").mkdir(exist_ok=True)  # a folder that was there stays
+    assert command_line.run(main, [command[0], str(tmp_path / "out"), *command[2:]]) == 1
+    assert list(tmp_path.rglob("*")) == [tmp_path / "out"]
+
+
+def test_what_from_pretrained_takes_is_exported(tmp_path):
+    model = JepaModel(make_encoder(positions="rope_tiled"))
+    write_huggingface(model, tmp_path / "theirs")
+    options = ["--format", "torch", "--part", "encoder"]
+    assert main([str(tmp_path / "theirs"), str(tmp_path / "out"), *options]) == 0
+    loaded = torch.export.load(tmp_path / "out" / "encoder.pt2").module()
+    video = torch.randn(1, 3, *exported_size(model.encoder))
+    torch.testing.assert_close(loaded(video), model.encoder(video), atol=1e-5, rtol=1e-4)
+
+
+def exported_size(encoder):
+    config = encoder.config
+    return config["clip_length_frames"], config["image_size"], config["image_size"]
 
 
 def test_a_folder_that_cannot_be_written_is_told_in_one_line(model_folder, tmp_path, capsys):
@@ -502,6 +551,7 @@ def test_a_folder_without_a_model_is_told_in_one_line(tmp_path, capsys):
     assert command_line.run(main, [str(tmp_path / "none"), str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert str(tmp_path / "none") in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_missing_packages_are_named_with_what_brings_them(

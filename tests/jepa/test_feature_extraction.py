@@ -447,6 +447,17 @@ def test_every_option_reaches_the_features(predict, video, out, tmp_path, model)
     assert inputs_of(out)[0]["resized_to_pixels"] == [40, 56]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_of_half_precision_gives_features(predict, encoder, video, out, tmp_path, dtype):
+    folder = save_model(JepaModel(encoder.to(dtype)), tmp_path / "half")
+    code, _, errors = predict("--video", video(12), model=str(folder))
+    assert (code, errors) == (0, [])
+    frames = decoded(video(12))
+    clips = [by_hand(encoder.float(), frames, range(start, start + 4)) for start in (0, 4, 8)]
+    features = load_file(out)["features"]
+    np.testing.assert_allclose(features, np.concatenate(clips), atol=0.15, rtol=0.05)
+
+
 def test_predict_with_a_config_is_still_lightnings(monkeypatch):
     seen = []
     monkeypatch.setattr("jepa.lightning_cli.main", lambda argv: seen.append(argv) or 0)
@@ -481,6 +492,8 @@ REFUSALS = [
         "--size 60 is not a multiple of the patch's 8 pixels; use 56 or 64",
     ),
     ("--video 12.mp4 --size 0", "--size 0 is not a multiple"),
+    ("--video 12.mp4 --size 99999999984", "--size must be at most 16384 pixels, got 99999999984"),
+    ("--image a.png --size 99999999984", "--size must be at most 16384 pixels, got 99999999984"),
     ("--video 12.mp4 --frames 5", "is not a multiple of the tubelet's 2 frames; use 4 or 6"),
     ("--video 12.mp4 --frames 0", "--frames 0 is not a multiple"),
     ("--video 12.mp4 --stride 3", "--stride 3 is not a multiple of the tubelet's 2 frames; use 2"),

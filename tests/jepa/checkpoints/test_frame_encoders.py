@@ -6,8 +6,11 @@ from safetensors.torch import save_file
 
 from data_pipelines.datamodules import TrajectoryDataModule
 from jepa.checkpoints.frame_encoders import load_frame_encoder, resolve_frame_encoder
+from jepa.checkpoints.huggingface import write_huggingface
 from jepa.checkpoints.native import load_encoder, load_world_model, save_world_model
+from jepa.checkpoints.official import write_official
 from jepa.models import VideoEncoder
+from jepa.models.jepa_model import JepaModel
 from jepa.models.latents import PatchTokens
 from jepa.models.timm_encoder import TimmEncoder
 from jepa.models.world_model import ColumnScaling, LatentWorldModel
@@ -58,8 +61,30 @@ def test_a_spec_is_an_encoder_of_timm(timm_spec):
 
 
 def test_a_folder_that_does_not_exist_is_one_clear_line(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no .* in .*nowhere: expected"):
+    with pytest.raises(FileNotFoundError, match=r"no .*nowhere"):
         load_frame_encoder(str(tmp_path / "nowhere"))
+
+
+def test_whatever_from_pretrained_takes_is_an_encoder(make_encoder, tmp_path, monkeypatch):
+    size = {"dim": 192, "depth": 12, "num_heads": 3, "patch_size": 16}  # a released one
+    encoder = make_encoder(positions="rope_tiled", **size)
+    write_huggingface(JepaModel(encoder), tmp_path / "theirs")
+    write_official(JepaModel(encoder), tmp_path / "official.pt")
+    frames = torch.randint(0, 256, (1, 3, 2, 32, 32), dtype=torch.uint8)
+    for name in ("theirs", "official.pt"):
+        loaded = load_frame_encoder(str(tmp_path / name))
+        assert not loaded.training
+        torch.testing.assert_close(loaded.encode_frames(frames), encoder.encode_frames(frames))
+        monkeypatch.chdir(tmp_path)
+        assert resolve_frame_encoder(name) == resolve_frame_encoder(str(tmp_path / name))
+    assert resolve_frame_encoder("facebook/vjepa2-vitl-fpc64-256") == (
+        "facebook/vjepa2-vitl-fpc64-256"
+    )
+
+
+def test_a_folder_without_a_model_has_no_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no JepaModel or LatentWorldModel in"):
+        resolve_frame_encoder(str(tmp_path))
 
 
 def test_one_encoder_has_one_name_and_two_have_two(encoder_folder, tmp_path, monkeypatch):

@@ -35,7 +35,10 @@ def test_a_model_that_transformers_can_hold_has_a_class_by_its_parts(model, make
 def test_all_that_transformers_lacks_is_said_in_one_line(model):
     model.predictor = MaskedLatentPredictor(**(model.predictor.config | {"rope_grid": 16}))
     model.probe = AttentiveProbe(**(model.probe.config | {"num_heads": 3}))
-    with pytest.raises(ValueError, match=r"rope_grid=None, not 16; its probe .* not 3; save_p"):
+    with pytest.raises(
+        ValueError,
+        match=r"transformers' predictor has rope_grid=None, not 16; its probe .* not 3; save_p",
+    ):
         refuse_what_they_lack(model)
 
 

@@ -5,13 +5,22 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from jepa.checkpoints.native import (
+    build_model,
+    describe,
     load_encoder,
+    load_model,
+    load_weights,
     load_world_model,
     save_encoder,
+    save_model,
     save_world_model,
     untrained_encoder,
 )
+from jepa.models.jepa_model import JepaModel
 from jepa.models.latents import PatchTokens, SlowFeatures
+from jepa.models.pooler import AttentiveProbe
+from jepa.models.predictor import MaskedLatentPredictor
+from jepa.models.timm_encoder import TimmEncoder
 from jepa.models.world_model import ColumnScaling, LatentWorldModel
 
 
@@ -112,6 +121,88 @@ def test_a_world_model_comes_back_with_latents_dynamics_and_scaling(
     assert torch.equal(*distances)
 
 
+LATENTS = [PatchTokens, lambda: SlowFeatures(num_features=6, num_tokens=2, pool_grid=(2, 2))]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_a_world_model_of_another_precision_comes_back_in_it(dtype, make_world, tmp_path):
+    world = make_world(PatchTokens()).to(dtype)
+    loaded = load_world_model(save_world_model(world, tmp_path))
+    tensors = dict(world.named_parameters()) | dict(world.named_buffers())
+    again = dict(loaded.named_parameters()) | dict(loaded.named_buffers())
+    assert {name: v.dtype for name, v in again.items()} == dict.fromkeys(tensors, dtype)
+    frames = torch.randint(0, 256, (1, 3, 1, 32, 32), dtype=torch.uint8)
+    states, actions = torch.rand(1, 2, dtype=dtype), torch.rand(1, 3, 1, dtype=dtype)
+    with torch.no_grad():
+        first, second = (
+            model.rollout(model.encode(frames)[:, 0], model.normalize_states(states), actions)
+            for model in (world, loaded)
+        )
+    assert second.tokens.dtype == dtype
+    torch.testing.assert_close(first.tokens, second.tokens)
+    torch.testing.assert_close(first.state, second.state)
+
+
+@pytest.mark.parametrize("make_latents", LATENTS, ids=["patches", "slow"])
+def test_a_world_model_is_built_without_memory_and_no_tensor_stays_so(make_latents, make_world):
+    world = make_world(make_latents())
+    built = build_model(describe(world))
+    assert all(value.is_meta for value in (*built.parameters(), *built.buffers()))
+    load_weights(built, world.state_dict(), source="here")
+    assert not any(value.is_meta for value in (*built.parameters(), *built.buffers()))
+
+
+def test_a_tensor_that_would_stay_without_memory_is_a_fault_of_ours(make_encoder):
+    encoder = make_encoder()
+    with torch.device("meta"):
+        built = type(encoder)(**encoder.config)
+    built.register_buffer("forgotten", torch.empty(1, device="meta"), persistent=False)
+    with pytest.raises(AssertionError, match=r"1 tensors were given no numbers: \['forgotten'\]"):
+        load_weights(built, encoder.state_dict(), source="here")
+
+
+def whole_model(encoder):
+    return JepaModel(
+        encoder,
+        predictor=MaskedLatentPredictor(encoder_dim=48, dim=24, depth=1, num_heads=2),
+        probe=AttentiveProbe(dim=48, num_classes={"label": 3}, num_heads=4, depth=2),
+    )
+
+
+def timm_world():
+    return LatentWorldModel(
+        TimmEncoder(name="test_vit", image_size=32),
+        PatchTokens(),
+        scaling=ColumnScaling((0.0,), (1.0,), (0.0,), (1.0,)),
+        uses_state=True,
+        dim=24,
+        depth=1,
+        num_heads=2,
+    )
+
+
+@pytest.mark.parametrize("kind", ["whole", "patches", "slow", "timm"])
+def test_loading_draws_no_random_numbers(kind, encoder, make_world, tmp_path):
+    models = {
+        "whole": lambda: whole_model(encoder),
+        "patches": lambda: make_world(PatchTokens()),
+        "slow": lambda: make_world(LATENTS[1]()),
+        "timm": timm_world,
+    }
+    folder = save_model(models[kind](), tmp_path)
+    before = torch.random.get_rng_state()
+    loaded = load_model(folder)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert len(list(loaded.parameters())) > 0
+
+
+def test_tied_weights_are_saved_and_come_back_alike(encoder, tmp_path):
+    first, second = encoder.transformer.blocks
+    second.mlp[0].weight = first.mlp[0].weight
+    loaded = load_encoder(save_encoder(encoder, tmp_path))
+    assert same_weights(loaded, encoder)
+
+
 # What is refused: always one line.
 
 
@@ -137,8 +228,25 @@ def test_a_missing_folder_is_refused(tmp_path):
 
 
 def test_a_model_of_another_kind_is_refused(saved):
-    words = "no LatentWorldModel in"
+    words = (
+        r"no LatentWorldModel in .*encoder/config.json has model 'JepaModel'; known are JepaModel, "
+        "LatentWorldModel"
+    )
     refused(saved, FileNotFoundError, words, load=load_world_model)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"model": "VideoEncoder"}, "has model 'VideoEncoder'; known are JepaModel, LatentWorldM"),
+        ({"model_type": "vjepa2"}, "of transformers, model_type 'vjepa2': jepa.from_pretrained re"),
+        ({"layers": 3}, "names no model; known are JepaModel"),
+    ],
+)
+def test_a_config_of_something_else_is_refused_with_what_it_is(config, words, saved):
+    (saved / "config.json").write_text(json.dumps(config))
+    for folder in (saved, saved.parent):
+        refused(folder, FileNotFoundError, words, load=load_model)
 
 
 def test_weights_that_are_cut_short_are_refused(saved):
@@ -184,6 +292,40 @@ def test_weights_with_other_shapes_are_refused(saved, encoder):
 def test_a_config_that_describes_no_encoder_is_refused(described, words, saved):
     change_config(saved, encoder=described)
     refused(saved, ValueError, words)
+
+
+NONSENSE = [
+    ("encoder", {"patch_size": 0}, "patch_size must be a whole number from 1"),
+    ("encoder", {"dim": -48}, "dim must be"),
+    ("encoder", {"dim": 10**15}, "dim must be"),
+    ("encoder", {"num_heads": 1.5}, "num_heads must be"),
+    ("encoder", {"tubelet_size": -2}, "tubelet_size must be"),
+    ("encoder", {"levels": ["0", "1"]}, "levels must be"),
+    ("encoder", {"positions": 3}, "positions must be one of"),
+    ("predictor", {"grid": [1, 2]}, "grid must be"),
+    ("predictor", {"depth": "1"}, "depth must be"),
+    ("probe", {"dim": -48}, "describes no model of this version"),
+    ("probe", {"num_heads": 0}, "num_heads must be"),
+    ("probe", {"num_classes": [3]}, "describes no model of this version"),
+]
+
+
+@pytest.mark.parametrize(("part", "changes", "words"), NONSENSE, ids=str)
+def test_nonsense_in_a_config_is_refused(part, changes, words, encoder, tmp_path):
+    folder = save_model(whole_model(encoder), tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    change_config(folder, **{part: config[part] | changes})
+    refused(folder, ValueError, words, load=load_model)
+
+
+@pytest.mark.parametrize("value", [True, "/etc/passwd", False])
+def test_a_config_cannot_make_timm_read_or_download_weights(value, tmp_path, monkeypatch):
+    folder = save_world_model(timm_world(), tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    change_config(folder, encoder=config["encoder"] | {"pretrained": value})
+    monkeypatch.setattr("timm.create_model", None)  # not even built
+    words = "an encoder of timm has name and image_size only, not pretrained"
+    refused(folder, ValueError, words, load=load_world_model)
 
 
 def test_a_latent_space_that_is_not_known_is_refused(make_world, tmp_path):

@@ -193,3 +193,40 @@ def test_ids_of_another_batch_are_refused(encoder, video, shape):
 def test_an_image_size_that_no_patch_divides_is_refused_when_it_is_made(make_encoder):
     with pytest.raises(ValueError, match="height 36 is not a multiple of the tubelet's 8"):
         make_encoder(image_size=36)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("positions", ["rope_interleaved", "sincos_3d"])
+def test_pixels_go_into_an_encoder_of_any_precision(make_encoder, dtype, positions):
+    encoder = make_encoder(positions=positions)
+    pixels = torch.randint(0, 256, (1, 3, 4, 32, 32), dtype=torch.uint8)
+    expected = encoder(pixels)
+    tokens = encoder.to(dtype)(pixels)
+    assert tokens.dtype == dtype
+    torch.testing.assert_close(tokens.float(), expected, atol=0.15, rtol=0.05)
+    assert encoder.encode_frames(pixels).dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int64, torch.bool])
+def test_a_video_that_is_neither_pixels_nor_floats_is_refused(encoder, dtype):
+    with pytest.raises(ValueError, match=rf"video must be uint8 in \[0, 255\], or .* got {dtype}"):
+        encoder(torch.zeros(1, 3, 4, 32, 32, dtype=dtype))
+
+
+@pytest.mark.parametrize("wrong", [-1, 32])
+@pytest.mark.parametrize("positions", ["rope_interleaved", "sincos_3d"])
+def test_ids_that_are_no_places_are_refused(make_encoder, video, ids, wrong, positions):
+    ids[1, 3] = wrong
+    words = r"token_ids must be 0 to 31, places in a grid of \(2, 4, 4\) tokens, got "
+    with pytest.raises(ValueError, match=words):
+        make_encoder(positions=positions)(video, token_ids=ids)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool])
+def test_ids_that_are_no_integers_are_refused(encoder, video, ids, dtype):
+    with pytest.raises(ValueError, match=f"token_ids must be int64, got {dtype}"):
+        encoder(video, token_ids=ids.to(dtype))
+
+
+def test_no_ids_at_all_are_no_tokens(encoder, video, ids):
+    assert encoder(video, token_ids=ids[:, :0]).shape == (2, 0, 48)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from jepa.models.positions import Positions, sincos_2d, sincos_3d
+from jepa.models.positions import Positions, refuse_wrong_ids, sincos_2d, sincos_3d
 from jepa.models.rope import grid_coordinates, rope_angles, rotation
 
 GRID = (2, 3, 4)
@@ -115,3 +115,13 @@ def test_settings_that_do_not_fit_are_refused(style, options, words):
 def test_image_positions_refuse_a_video():
     with pytest.raises(ValueError, match=r"for one frame, got grid \(2, 3, 3\)"):
         positions("sincos_2d", grid=(1, 3, 3))(torch.zeros(1, 18, 48), (2, 3, 3))
+
+
+def test_ids_are_looked_at_on_the_cpu_only():
+    """Elsewhere a look would wait for the device: a meta tensor could not even be looked at."""
+    wrong = torch.tensor([24])
+    with pytest.raises(ValueError, match=r"ids must be 0 to 23, .* got 24 to 24"):
+        refuse_wrong_ids(GRID, ids=wrong)
+    refuse_wrong_ids(GRID, ids=wrong.to("meta"))
+    refuse_wrong_ids(GRID, ids=wrong[:0])
+    refuse_wrong_ids(GRID, ids=torch.tensor([[0, 23]], dtype=torch.int32))

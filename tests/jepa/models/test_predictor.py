@@ -148,3 +148,23 @@ def test_context_of_another_width_is_refused(predictor, question):
 def test_the_config_makes_the_same_predictor_again(multi_level):
     again = MaskedLatentPredictor(**multi_level.config)
     again.load_state_dict(multi_level.state_dict())
+
+
+@pytest.mark.parametrize("name", ["context_ids", "target_ids"])
+@pytest.mark.parametrize("wrong", [-1, 24])
+def test_ids_that_are_no_places_are_refused(predictor, question, name, wrong):
+    question[name] = question[name].clone()
+    question[name][0, 1] = wrong
+    with pytest.raises(ValueError, match=f"{name} must be 0 to 23, places in a grid of "):
+        predictor(**question, grid=GRID)
+
+
+def test_a_grid_that_is_too_small_for_the_ids_is_refused(predictor, question):
+    with pytest.raises(ValueError, match=r"_ids must be 0 to 11, places in a grid of \(1, 3, 4\)"):
+        predictor(**question, grid=(1, 3, 4))
+
+
+@pytest.mark.parametrize("name", ["predictor", "multi_level"])
+def test_another_modality_is_refused(name, question, request):
+    with pytest.raises(ValueError, match="modality must be one of video, image; got 'audio'"):
+        request.getfixturevalue(name)(**question, grid=GRID, modality="audio")

@@ -243,7 +243,7 @@ def test_a_file_that_could_run_code_is_refused(tmp_path, make_encoder):
             return Path.touch, (tmp_path / "ran",)
 
     (tmp_path / "w.pth").write_bytes(pickle.dumps({"w": Touch()}, protocol=2))
-    with pytest.raises(ValueError, match=r"w\.pth cannot be read"):
+    with pytest.raises(ValueError, match=r"w\.pth wants to run code"):
         make_encoder(pretrained=tmp_path / "w.pth")
     assert not (tmp_path / "ran").exists()
 
@@ -361,3 +361,40 @@ def test_a_relative_file_becomes_absolute(tmp_path, monkeypatch):
 def test_a_spec_that_says_nothing_is_refused(spec):
     with pytest.raises(ValueError, match=r"is timm:NAME, timm:NAME@SIZE or .*, as in .*; got '"):
         TimmSpec.parse(spec)
+
+
+@pytest.mark.parametrize("content", [b"these are words, not weights", b"", b"\x80\x02}q\x00."])
+def test_a_file_that_torch_did_not_write_is_one_clear_line(content, tmp_path, make_encoder):
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=r"w\.pth ") as caught:
+        make_encoder(pretrained=tmp_path / "w.pth")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["state_dict", "model_ema"])
+def test_weights_are_found_where_timm_looks_for_them(place, weights, tmp_path):
+    inside = {f"module.{name}": value for name, value in weights.items()}
+    torch.save({"epoch": 3, "model": {"no": torch.zeros(1)}, place: inside}, tmp_path / "w.pth")
+    encoder = timm_encoder_from(f"timm:{VIT}@160:{tmp_path / 'w.pth'}")
+    assert torch.equal(encoder.model.patch_embed.proj.weight, weights["patch_embed.proj.weight"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": 5}, "the name of a model of timm must be a string, got 5"),
+        ({"name": VIT, "image_size": "48"}, "image_size must be a whole number of pixels, got '48"),
+    ],
+)
+def test_settings_of_a_wrong_kind_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TimmEncoder(**settings)
+
+
+def test_pixels_go_into_an_encoder_of_half_precision(make_encoder):
+    frames = pixels(1, 3, 2, 48, 48)
+    encoder = make_encoder()
+    expected = encoder.encode_frames(frames)
+    tokens = encoder.bfloat16().encode_frames(frames)
+    assert tokens.dtype == torch.bfloat16
+    torch.testing.assert_close(tokens.float(), expected, atol=0.15, rtol=0.1)

@@ -88,3 +88,10 @@ def test_states_and_actions_of_another_world_are_refused(make_world):
         world.normalize_states(torch.zeros(2, 5))
     with pytest.raises(ValueError, match=r"actions must have 2 columns.* got \(2, 4\)"):
         world.normalize_actions(torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize("setting", [{"dim": -24}, {"depth": 0}, {"num_heads": 1.5}])
+def test_dynamics_of_nonsense_are_refused(make_encoder, setting):
+    sizes = {"dim": 24, "depth": 1, "num_heads": 2} | setting
+    with pytest.raises(ValueError, match=f"{next(iter(setting))} must be a whole number from 1"):
+        LatentWorldModel(make_encoder(), PatchTokens(), scaling=SCALING, uses_state=True, **sizes)

@@ -1,0 +1,282 @@
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from data_pipelines.packing import pack_videos
+from data_pipelines.shard_index import ShardIndex
+from data_pipelines.tar_headers import ShardError
+
+needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+
+
+def files_of(folder):
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def videos(video_folder, tmp_path_factory):
+    """Twelve good videos, and two bad ones that fill a shard of their own."""
+    folder = tmp_path_factory.mktemp("with_bad") / "videos"
+    shutil.copytree(video_folder, folder)
+    (folder / "even/video05.mp4").write_text("words")
+    (folder / "even/video05b.mp4").write_bytes(b"")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(videos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("uninterrupted")
+    start = time.monotonic()
+    pack_videos(videos, out, samples_per_shard=2)
+    return out, time.monotonic() - start
+
+
+def start_pack(videos, out, *more):
+    program = [sys.executable, "-m", "data_pipelines", "pack", str(videos), str(out), "--resume"]
+    return subprocess.Popen(
+        [*program, "--samples-per-shard", "2", *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kill_until_done(videos, out, *, moments, more=()):
+    """Kills a pack after each of these times, then lets it finish; returns how many were killed."""
+    num_killed = 0
+    for seconds in moments:
+        process = start_pack(videos, out, *more)
+        try:
+            process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        process.communicate()
+        num_killed += process.returncode == -signal.SIGKILL
+        if process.returncode == 0:
+            break
+    else:
+        process = start_pack(videos, out, *more)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    return num_killed
+
+
+@needs_posix
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_pack_killed_at_three_moments_gives_the_bytes_of_one_that_was_not(
+    videos, uninterrupted, tmp_path, num_workers
+):
+    out, seconds = uninterrupted
+    rng = random.Random(num_workers)
+    moments = [rng.uniform(0.3, 1.0) * max(seconds, 1.5) for _ in range(3)]
+    more = ("--workers", str(num_workers))
+    assert kill_until_done(videos, tmp_path / "out", moments=moments, more=more) >= 1
+    assert files_of(tmp_path / "out") == files_of(out)
+
+
+@pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs the long form")
+@needs_posix
+@pytest.mark.slow
+def test_a_pack_killed_at_twenty_moments_gives_the_bytes_of_one_that_was_not(
+    videos, uninterrupted, tmp_path
+):
+    out, seconds = uninterrupted
+    rng, num_killed, number = random.Random(20), 0, 0
+    while num_killed < 20:
+        moments = [rng.uniform(0.2, 1.0) * max(seconds, 1.5) for _ in range(4)]
+        number += 1
+        num_killed += kill_until_done(videos, tmp_path / str(number), moments=moments)
+        assert files_of(tmp_path / str(number)) == files_of(out)
+
+
+@needs_posix
+@pytest.mark.parametrize("stride", [9, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_pack_killed_at_any_step_of_its_end_goes_on(videos, uninterrupted, tmp_path, stride):
+    """Kills before the n-th renaming or removal, in a set that replaces another."""
+    out, _ = uninterrupted
+    program = (
+        "import os, signal, sys, pathlib, shutil\n"
+        "from data_pipelines.packing import pack_videos\n"
+        "left = int(sys.argv[3])\n"
+        "def counted(call):\n"
+        "    def wrapped(*arguments, **options):\n"
+        "        global left\n"
+        "        left -= 1\n"
+        "        if left < 0: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return call(*arguments, **options)\n"
+        "    return wrapped\n"
+        "os.replace = counted(os.replace)\n"
+        "pathlib.Path.unlink = counted(pathlib.Path.unlink)\n"
+        "shutil.rmtree = counted(shutil.rmtree)\n"
+        "pack_videos(*sys.argv[1:3], samples_per_shard=2, overwrite=True)\n"
+    )
+    old = tmp_path / "old"
+    pack_videos(videos / "odd", old, samples_per_shard=1)
+    for step in range(18, 90, stride):
+        place = shutil.copytree(old, tmp_path / str(step))
+        command = [sys.executable, "-c", program, str(videos), str(place), str(step)]
+        status = subprocess.run(command).returncode
+        if status == 0:
+            break
+        assert status == -signal.SIGKILL
+        is_done = (place / "index.json").exists() and not (place / "plan.json").exists()
+        pack_videos(videos, place, samples_per_shard=2, overwrite=not is_done, resume=True)
+        assert files_of(place) == files_of(out) and not (place / ".packing").exists()
+    else:
+        pytest.fail("the pack never came to its end")
+    assert step > 26
+
+
+def test_any_number_of_workers_gives_the_same_bytes(videos, uninterrupted, tmp_path):
+    pack_videos(videos, tmp_path, samples_per_shard=2, num_workers=2)
+    assert files_of(tmp_path) == files_of(uninterrupted[0])
+
+
+def test_shards_are_numbered_without_gaps_and_skips_are_named_in_order(uninterrupted):
+    names = sorted(path.name for path in uninterrupted[0].glob("*.tar"))
+    assert names == [f"shard-{number:06d}.tar" for number in range(len(names))]
+    index = ShardIndex.load(uninterrupted[0])
+    assert [video.path for video in index.skipped] == ["even/video05.mp4", "even/video05b.mp4"]
+    assert index.num_samples == 12
+
+
+@pytest.fixture
+def half_packed(videos, tmp_path):
+    """A pack that was stopped when its third shard was to be written."""
+    own = shutil.copytree(videos, tmp_path / "videos")
+    return own, half_pack(own, tmp_path / "out", samples_per_shard=2)
+
+
+def half_pack(videos, out, **settings):
+    from data_pipelines import packing
+
+    write, num_written = packing.write_shard, 0
+
+    def stop_at_third(*arguments, **options):
+        nonlocal num_written
+        num_written += 1
+        if num_written == 3:
+            raise KeyboardInterrupt
+        return write(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(packing, "write_shard", stop_at_third)
+        pack_videos(videos, out, **settings)
+    return out
+
+
+def test_finished_shards_are_not_written_again(half_packed, uninterrupted):
+    videos, out = half_packed
+    done = {p.name: p.stat().st_mtime_ns for p in (out / ".packing").glob("shard-*.tar")}
+    assert sorted(done) == ["shard-000000.tar", "shard-000001.tar"]
+    inodes = {p.stat().st_ino for p in (out / ".packing").glob("shard-*.tar")}
+    assert not (out / "index.json").exists()
+    pack_videos(videos, out, samples_per_shard=2)
+    assert inodes <= {path.stat().st_ino for path in out.glob("shard-*.tar")}
+    assert sorted(files_of(out)) == sorted(files_of(uninterrupted[0]))
+
+
+def test_other_settings_are_refused_in_one_line_and_overwriting_starts_anew(half_packed):
+    videos, out = half_packed
+    with pytest.raises(ShardError, match=r"unfinished .*: samples_per_shard was 2 and is 5; "):
+        pack_videos(videos, out, samples_per_shard=5)
+    result = pack_videos(videos, out, samples_per_shard=5, overwrite=True)
+    assert len(result.index.shards) == 3
+    assert sorted(os.listdir(out)) == ["index.json", *(f"shard-00000{n}.tar" for n in range(3))]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda folder: (folder / "odd/video01.mp4").unlink(), "odd/video01.mp4 is gone"),
+        (lambda folder: (folder / "odd/a.mp4").write_text("x"), "odd/a.mp4 is new"),
+        (lambda folder: os.utime(folder / "odd/video01.mp4", (0, 0)), "odd/video01.mp4 changed"),
+    ],
+)
+def test_changed_videos_are_refused_in_one_line(half_packed, change, said):
+    videos, out = half_packed
+    change(videos)
+    with pytest.raises(ShardError, match=rf"unfinished pack of other videos or settings: {said};"):
+        pack_videos(videos, out, samples_per_shard=2)
+
+
+def test_a_video_that_changes_while_it_is_packed_stops_the_pack(videos, tmp_path, monkeypatch):
+    from data_pipelines.isolated_probe import ProbeProcess
+
+    own, read_row = shutil.copytree(videos, tmp_path / "videos"), ProbeProcess.read_row
+
+    def grow(probe, path):
+        row = read_row(probe, path)
+        with (own / path).open("ab") as file:
+            file.write(b"more")
+        return row
+
+    monkeypatch.setattr(ProbeProcess, "read_row", grow)
+    with pytest.raises(ShardError, match=r"even/video00\.mp4 changed while it was packed"):
+        pack_videos(own, tmp_path / "out")
+    assert not (tmp_path / "out/index.json").exists()
+
+
+def test_a_finished_set_is_left_alone_and_a_resume_is_content_with_it(videos, tmp_path):
+    first = pack_videos(videos, tmp_path, samples_per_shard=2)
+    before = files_of(tmp_path)
+    with pytest.raises(ShardError, match="already holds shards"):
+        pack_videos(videos, tmp_path, samples_per_shard=2)
+    again = pack_videos(videos, tmp_path, samples_per_shard=2, resume=True)
+    assert again.index == first.index and files_of(tmp_path) == before
+    with pytest.raises(ShardError, match="finished set of other videos or settings"):
+        pack_videos(videos, tmp_path, samples_per_shard=3, resume=True)
+
+
+def test_old_shards_live_until_the_new_ones_are_complete(half_packed, videos, tmp_path):
+    old = tmp_path / "set"
+    pack_videos(videos / "odd", old)
+    before = files_of(old)
+    half_pack(videos, old, samples_per_shard=2, overwrite=True)
+    after = files_of(old)
+    assert {name: after[name] for name in before} == before
+    with pytest.raises(ShardError, match="already holds shards"):
+        pack_videos(videos, old, samples_per_shard=2)
+    assert pack_videos(videos, old, samples_per_shard=2, overwrite=True).num_samples == 12
+
+
+@needs_posix
+def test_a_second_pack_into_the_same_folder_is_refused(half_packed):
+    import fcntl
+
+    videos, out = half_packed
+    with (out / ".packing/lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ShardError, match="another pack is writing to"):
+            pack_videos(videos, out, samples_per_shard=2)
+    pack_videos(videos, out, samples_per_shard=2)
+
+
+def test_a_failing_worker_stops_the_others_and_is_named(videos, tmp_path, monkeypatch):
+    from data_pipelines import packing
+
+    def fail(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(packing, "replace_durably", fail)
+    with pytest.raises(OSError, match="No space left"):
+        pack_videos(videos, tmp_path / "out", samples_per_shard=2, num_workers=2)
+    monkeypatch.undo()
+    assert pack_videos(videos, tmp_path / "out", samples_per_shard=2).num_samples == 12
+
+
+def test_a_list_of_videos_is_packed_with_its_labels(videos, tmp_path):
+    lines = [f"{videos}/odd/video01.mp4 7", f"{videos}/even/video02.mp4 8"]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    index = pack_videos(tmp_path / "list.csv", tmp_path / "out").index
+    assert {s.key: s.label for s in index.samples} == {"even/video02": "8", "odd/video01": "7"}
+    about = json.loads((tmp_path / "out/index.json").read_text())
+    assert about["shards"][0]["samples"][0]["source"] == "even/video02.mp4"
