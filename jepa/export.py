@@ -26,6 +26,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
+from jepa.checkpoints.folder_writing import made_folder
 from jepa.command_line import OneLineParser
 from jepa.exportable_parts import (
     Example,
@@ -190,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
     entries = _earlier_entries(folder)
     parts = _asked_for(arguments)
     generator = torch.Generator().manual_seed(0)
-    with _made(folder):
+    with made_folder(folder):
         for name, (part, example) in parts.items():
             key, suffix = f"{name}/{format}", SUFFIXES[format]
             if entries.pop(key, None):  # from now on the earlier file is no more
@@ -280,20 +281,6 @@ def _write_entries(entries: dict[str, Any], folder: Path) -> None:
         (folder / "export.json").write_text(json.dumps(entries, indent=2) + "\n")
     else:
         (folder / "export.json").unlink(missing_ok=True)
-
-
-@contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """Makes a folder; after an error, those that it made and that are empty are removed."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        for path in made:
-            if not any(path.iterdir()):
-                path.rmdir()
-        raise
 
 
 def _asked_for(arguments: argparse.Namespace) -> dict[str, tuple[nn.Module, Example]]:

@@ -18,6 +18,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from jepa.command_line import OneLineParser
+
 if TYPE_CHECKING:
     from jepa.checkpoints.native import AnyModel
 
@@ -47,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     from jepa.checkpoints.official import Family
 
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="jepa convert",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -31,7 +31,7 @@ def write_folder(folder: Path, weights: Mapping[str, Tensor], texts: Mapping[str
         OSError: if it cannot be written; then there is what was there before, or no config.json.
     """
     written = {name: folder / f"{name}.tmp" for name in (WEIGHTS, *texts)}
-    with _without_leftovers(folder, written.values()):
+    with made_folder(folder), _without_leftovers(written.values()):
         for name, text in texts.items():
             written[name].write_text(text)
         save_file(_storable(weights), written[WEIGHTS], metadata={"format": "pt"})
@@ -43,19 +43,27 @@ def write_folder(folder: Path, weights: Mapping[str, Tensor], texts: Mapping[str
 
 
 @contextmanager
-def _without_leftovers(folder: Path, temporaries: Iterable[Path]) -> Iterator[None]:
-    """Makes a folder; after an error removes temporary files, and what folders it has made."""
+def made_folder(folder: Path) -> Iterator[None]:
+    """Makes a folder; after an error, those that it made and that are empty are removed."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
-        for path in temporaries:
-            path.unlink(missing_ok=True)
         for path in made:
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
         raise
+
+
+@contextmanager
+def _without_leftovers(temporaries: Iterable[Path]) -> Iterator[None]:
+    """Removes temporary files that are still there at the end."""
+    try:
+        yield
+    finally:
+        for path in temporaries:
+            path.unlink(missing_ok=True)
 
 
 def _storable(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from data_pipelines.synthetic import (
     write_moving_shapes,
 )
 from jepa.checkpoints.native import save_encoder
-from jepa.models import VideoEncoder
+from jepa.models import AttentiveProbe, VideoEncoder
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,6 +43,21 @@ def make_encoder():
             for parameter in encoder.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
         return encoder
+
+    return make
+
+
+@pytest.fixture
+def make_probe():
+    """Makes a probe of tokens 24 wide, with weights large enough that everything matters."""
+
+    def make(**options):
+        settings = {"dim": 24, "num_classes": {"label": 5}, "num_heads": 3, "depth": 3}
+        probe = AttentiveProbe(**settings | options)
+        with torch.no_grad():
+            for parameter in probe.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+        return probe
 
     return make
 

@@ -209,3 +209,7 @@ def test_an_arm_has_no_place_for_a_probe_or_a_mask_token(tmp_path, capsys):
     probe = GOLDEN / "probe" / "checkpoint.pt"
     refused(capsys, "a world model has no place for a probe", *arm, "--probe", probe)
     refused(capsys, "holds no masked predictor", *arm, "--mask-token", 0)
+
+
+def test_a_misspelt_option_is_one_line(converted, tmp_path, capsys):
+    refused(capsys, "--overwrit3", converted, tmp_path / "out", "--overwrit3")

@@ -27,21 +27,6 @@ def golden_head():
     return read_official_probes(GOLDEN / "checkpoint.pt")[0]
 
 
-@pytest.fixture
-def make_probe():
-    """Makes a probe of tokens 24 wide, with weights large enough that everything matters."""
-
-    def make(**options):
-        settings = {"dim": 24, "num_classes": {"label": 5}, "num_heads": 3, "depth": 3}
-        probe = AttentiveProbe(**settings | options)
-        with torch.no_grad():
-            for parameter in probe.parameters():
-                parameter.add_(0.3 * torch.randn_like(parameter))
-        return probe
-
-    return make
-
-
 def build(config, weights):
     probe = AttentiveProbe(**config)
     probe.load_state_dict(weights)
