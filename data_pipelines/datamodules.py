@@ -16,20 +16,19 @@ import lightning.pytorch as L
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from data_pipelines.clip_dataset import (
+    ClipDataset,
+    ClipPlace,
+    refuse_set_without_fitting_video,
+)
 from data_pipelines.clip_sampling import ShortVideoPolicy
 from data_pipelines.plan import EpochPlan, ResumableBatchSampler, steps_in_one_pass
 from data_pipelines.shard_index import ShardIndex
 from data_pipelines.skips import SkipCounter
-from data_pipelines.streams import (
-    ClipDataset,
-    ClipPlace,
-    CountingLoader,
-    ShardDataset,
-    TrajectoryDataset,
-    refuse_set_without_fitting_video,
-)
+from data_pipelines.streams import CountingLoader, ShardDataset
 from data_pipelines.tar_headers import ShardError
 from data_pipelines.trajectories import ColumnStatistics, TrajectorySpecification
+from data_pipelines.trajectory_dataset import TrajectoryDataset
 from data_pipelines.transforms import (
     RandomResizedClipCrop,
     ResizeShortSideAndCenterCrop,
