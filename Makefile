@@ -19,7 +19,7 @@ demo: $(INSTALLED)    ## Video to goals reached, on a CPU, in a few minutes
 	$(BIN)/python -m jepa demo
 
 test: $(INSTALLED)    ## All tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: $(INSTALLED)    ## What the continuous integration asks besides the tests
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""`python -m data_pipelines VERB`: pack, info, check, import, export, collect, synthesize."""
+"""`python -m data_pipelines VERB`: videos to shards, shards to shards, and what is in them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from data_pipelines import collecting, importing, packing_verbs
+from data_pipelines import collecting, contact_sheet, importing, packing_verbs, set_verbs
 
 
 def main(argv: Sequence[str] | None = None, *, program: str = "data_pipelines") -> int:
@@ -106,7 +106,13 @@ def _parser(program: str) -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     decoding = argparse.ArgumentParser(add_help=False)
-    decoding.add_argument("--decoder", choices=["decord", "pyav"], default="decord")
+    decoding.add_argument(
+        "--decoder",
+        type=_decoder_name,
+        default="decord",
+        metavar="NAME",
+        help="what decodes (decord); another word lists the names there are",
+    )
     decoding.add_argument("--full", action="store_true", help="decode all frames, not only some")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
@@ -120,10 +126,23 @@ def _parser(program: str) -> argparse.ArgumentParser:
     verb.add_argument("shards", nargs="+", help="shard folders or tars")
     verb.set_defaults(run=check)
 
+    set_verbs.add_verbs(verbs, [shared], decoding)
+    contact_sheet.add_verbs(verbs, [shared])
     importing.add_verbs(verbs, [shared])
     collecting.add_verbs(verbs, [shared])
     _add_synthesize(verbs.add_parser("synthesize", parents=[shared], help="small made-up data"))
     return parser
+
+
+def _decoder_name(name: str) -> str:
+    """Returns the name of a decoder; the folder of decoders is looked at when one is asked for."""
+    from data_pipelines.decoders.base import decoder_names
+
+    if name not in decoder_names():
+        raise argparse.ArgumentTypeError(
+            f"no decoder named '{name}'; choose from {', '.join(decoder_names())}"
+        )
+    return name
 
 
 def _add_synthesize(verb: argparse.ArgumentParser) -> None:

@@ -9,21 +9,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_pipelines.batch import ClipBatch, SkippedSample
+from data_pipelines.augmentation import ClipAugmentation
+from data_pipelines.batch import ClipBatch, SkippedSample, View
 from data_pipelines.clip_sampling import (
+    ClipPlacement,
+    ClipSampler,
+    ClipSampling,
     ShortVideoPolicy,
-    clip_indices_at,
-    explain_misfit,
-    sample_clip_indices,
 )
 from data_pipelines.decoders.base import DecoderName
+from data_pipelines.official_clip_sampling import OfficialClipSampling
 from data_pipelines.samples import Sample
 from data_pipelines.shard_index import ShardIndex
+from data_pipelines.shard_reader import ShardReader
 from data_pipelines.skips import NoUsableSampleError, nothing_usable
 from data_pipelines.streams import ShardDataset
 from data_pipelines.transforms import ClipTransform
 
-ClipPlace = Literal["random", "middle"]
+ClipPlace = Literal["random", "middle"]  # of a trajectory's windows
 
 
 class ClipSample(NamedTuple):
@@ -34,12 +37,18 @@ class ClipSample(NamedTuple):
         timestamps_seconds: (clips, time), float32.
         key: of the video.
         skipped: samples that failed before this one.
+        is_valid: False for padding and for what could not be read.
+        views: one per clip; none for a sample that is no video.
+        seeds: one per clip, see `ClipBatch`.
     """
 
     video: Tensor
     timestamps_seconds: Tensor
     key: str
     skipped: tuple[SkippedSample, ...]
+    is_valid: bool = True
+    views: tuple[View, ...] = ()
+    seeds: tuple[int, ...] = ()
 
     @staticmethod
     def join(samples: Sequence[ClipSample]) -> ClipBatch:
@@ -49,6 +58,9 @@ class ClipSample(NamedTuple):
             timestamps_seconds=torch.cat([sample.timestamps_seconds for sample in samples]),
             keys=tuple(sample.key for sample in samples for _ in sample.video),
             skipped=tuple(skip for sample in samples for skip in sample.skipped),
+            is_valid=torch.tensor([sample.is_valid for sample in samples for _ in sample.video]),
+            views=tuple(view for sample in samples for view in sample.views),
+            seeds=tuple(seed for sample in samples for seed in sample.seeds),
         )
 
 
@@ -61,13 +73,19 @@ class ClipDataset(ShardDataset[ClipSample]):
     Args:
         index: the shards.
         clip_length_frames: frames per clip.
-        transform: frames to the model's size.
-        frames_per_second: of the clip; None takes consecutive frames.
+        transform: frames to the model's size; with several, each gives its own view of each clip:
+            views of one clip are neighbours, clips keep their order.
+        frames_per_second: of the clip, by time stamps; None counts frames instead.
+        frame_stride: every so many frames one is taken; above 1 only without frames_per_second.
         clips_per_video: how many clips each visit to a video gives.
-        short_video: "skip" replaces a video that is too short, "repeat_last" repeats its end.
+        short_video: see `ClipSampling`; "official" only with an official place.
         decoder: a name from `decoder_names`.
-        isolate_decoding: decode in a child process, whose crash or hang costs one sample.
-        place: "random" starts, or "middle" of the video (for validation).
+        isolate_decoding: see `ShardDataset`.
+        reader: see `ShardDataset`.
+        replace_unusable: see `ShardDataset`.
+        place: see `ClipSampling`; "official" and "official_overlapping" take the frames that the
+            official loader takes, see `OfficialClipSampling`.
+        augmentation: of each clip after its transform, here in the reading process.
     """
 
     def __init__(
@@ -75,21 +93,41 @@ class ClipDataset(ShardDataset[ClipSample]):
         index: ShardIndex,
         *,
         clip_length_frames: int,
-        transform: ClipTransform,
+        transform: ClipTransform | Sequence[ClipTransform],
         frames_per_second: float | None = None,
+        frame_stride: int = 1,
         clips_per_video: int = 1,
         short_video: ShortVideoPolicy = "skip",
         decoder: DecoderName = "decord",
-        isolate_decoding: bool = False,
-        place: ClipPlace = "random",
+        isolate_decoding: bool | None = None,
+        reader: ShardReader | None = None,
+        replace_unusable: bool = True,
+        place: ClipPlacement = "random",
+        augmentation: ClipAugmentation | None = None,
     ) -> None:
-        super().__init__(index, decoder=decoder, isolate_decoding=isolate_decoding)
-        self.clip_length_frames = clip_length_frames
-        self.transform = transform
-        self.frames_per_second = frames_per_second
-        self.clips_per_video = clips_per_video
-        self.short_video: ShortVideoPolicy = short_video
-        self.place = place
+        super().__init__(
+            index,
+            decoder=decoder,
+            isolate_decoding=isolate_decoding,
+            reader=reader,
+            replace_unusable=replace_unusable,
+        )
+        self.sampling = clip_sampler(
+            clip_length_frames,
+            frames_per_second=frames_per_second,
+            frame_stride=frame_stride,
+            clips_per_video=clips_per_video,
+            placement=place,
+            short_video=short_video,
+        )
+        self.transforms = tuple(transform) if isinstance(transform, Sequence) else (transform,)
+        self.augmentation = augmentation
+        self.views = tuple(
+            View(clip, view)
+            for clip in range(clips_per_video)
+            for view in range(len(self.transforms))
+        )
+        self.clips_per_sample = len(self.views)
 
     def read(
         self, sample: Sample, generator: torch.Generator, skipped: tuple[SkippedSample, ...]
@@ -97,47 +135,104 @@ class ClipDataset(ShardDataset[ClipSample]):
         """Decodes the union of the clips' frames once, then cuts and transforms each clip."""
         with self._open(sample) as video:
             timestamps_seconds = video.timestamps_seconds()
-            clips = self._clip_indices(timestamps_seconds, generator)  # (clips, time)
+            clips = self.sampling.indices(timestamps_seconds, generator=generator)  # (clips, time)
             union, places = np.unique(clips, return_inverse=True)
             pixels = torch.from_numpy(video.frames_at(union).pixels)
-        places = torch.from_numpy(places.reshape(clips.shape))  # (clips, time), into pixels
+        views = [
+            transform(frames, generator)
+            for frames in (_taken(pixels, place) for place in places.reshape(clips.shape))
+            for transform in self.transforms
+        ]
+        seeds = draw_seeds(len(views), generator)
+        if self.augmentation is not None:
+            views = [self.augmentation(*view) for view in zip(views, seeds, strict=True)]
+        seconds = np.repeat(timestamps_seconds[clips], len(self.transforms), axis=0)
         return ClipSample(
-            video=torch.stack([self.transform(pixels[place], generator) for place in places]),
-            timestamps_seconds=torch.from_numpy(timestamps_seconds[clips]).float(),
+            video=torch.stack(views),
+            timestamps_seconds=torch.from_numpy(seconds).float(),
             key=sample.key,
             skipped=skipped,
+            views=self.views,
+            seeds=seeds,
         )
 
-    def _clip_indices(
-        self, timestamps_seconds: np.ndarray, generator: torch.Generator
-    ) -> np.ndarray:
-        if self.place == "middle":
-            clip = clip_indices_at(
-                timestamps_seconds,
-                self.clip_length_frames,
-                fraction=0.5,
-                frames_per_second=self.frames_per_second,
-                short_video=self.short_video,
-            )
-            return np.stack([clip] * self.clips_per_video)
-        return np.stack(
-            [
-                sample_clip_indices(
-                    timestamps_seconds,
-                    self.clip_length_frames,
-                    generator=generator,
-                    frames_per_second=self.frames_per_second,
-                    short_video=self.short_video,
-                )
-                for _ in range(self.clips_per_video)
-            ]
+    def blank(self, key: str, skipped: tuple[SkippedSample, ...]) -> ClipSample:
+        """Returns black clips that are not valid."""
+        clips, time = len(self.views), self.sampling.clip_length_frames
+        size = self.transforms[0].image_size
+        return ClipSample(
+            video=torch.zeros(clips, 3, time, size, size, dtype=torch.uint8),
+            timestamps_seconds=torch.zeros(clips, time),
+            key=key,
+            skipped=skipped,
+            is_valid=False,
+            views=self.views,
+            seeds=(0,) * clips,
         )
+
+
+def clip_sampler(
+    clip_length_frames: int,
+    *,
+    frames_per_second: float | None = None,
+    frame_stride: int = 1,
+    clips_per_video: int = 1,
+    placement: ClipPlacement = "random",
+    short_video: ShortVideoPolicy = "skip",
+) -> ClipSampler:
+    """Returns `OfficialClipSampling` for the official placements, else `ClipSampling`."""
+    if not placement.startswith("official"):
+        return ClipSampling(
+            clip_length_frames,
+            frames_per_second=frames_per_second,
+            frame_stride=frame_stride,
+            clips_per_video=clips_per_video,
+            placement=placement,
+            short_video=short_video,
+        )
+    return OfficialClipSampling(
+        clip_length_frames,
+        frames_per_second=frames_per_second,
+        frame_stride=frame_stride,
+        clips_per_video=clips_per_video,
+        allow_clip_overlap=placement == "official_overlapping",
+        short_video=short_video,
+    )
+
+
+def draw_seeds(count: int, generator: torch.Generator) -> tuple[int, ...]:
+    """Returns seeds of what is drawn for each clip outside the dataset's own generator."""
+    return tuple(torch.randint(2**63 - 1, (count,), generator=generator).tolist())
+
+
+def _taken(pixels: Tensor, place: np.ndarray) -> Tensor:
+    """Returns a clip's frames (time, height, width, 3): a view without a copy if neighbours."""
+    first, count = int(place[0]), len(place)
+    if np.array_equal(place, np.arange(first, first + count)):
+        return pixels[first : first + count]
+    return pixels[torch.from_numpy(place)]
 
 
 def refuse_set_without_fitting_video(
     index: ShardIndex, clip_length_frames: int, *, frames_per_second: float | None = None
 ) -> None:
     """Raises at once if the index says that no video is long enough for one clip.
+
+    Args:
+        index: the shards.
+        clip_length_frames: of one clip.
+        frames_per_second: of the clip; None takes consecutive frames.
+
+    Raises:
+        NoUsableSampleError: naming the first video and by how much it is too short.
+    """
+    refuse_set_without_usable_video(
+        index, ClipSampling(clip_length_frames, frames_per_second=frames_per_second)
+    )
+
+
+def refuse_set_without_usable_video(index: ShardIndex, sampling: ClipSampler) -> None:
+    """Raises at once if the index says that no video gives the clips asked for.
 
     Raises:
         NoUsableSampleError: naming the first video and by how much it is too short.
@@ -146,12 +241,8 @@ def refuse_set_without_fitting_video(
     for sample in index.samples:
         if sample.metadata is None:
             return  # its length is not known before it is decoded
-        misfit = explain_misfit(
-            sample.metadata.num_frames,
-            sample.metadata.duration_seconds,
-            clip_length_frames,
-            frames_per_second=frames_per_second,
-        )
+        metadata = sample.metadata
+        misfit = sampling.explain_misfit(metadata.num_frames, metadata.duration_seconds)
         if misfit is None:
             return
         first = first or SkippedSample(sample.key, misfit)

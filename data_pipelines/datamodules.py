@@ -6,44 +6,60 @@ own part of each batch.
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import math
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Literal
 
-import lightning.pytorch as L
-import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import Transform
 
+from data_pipelines.action_windows import ActionMode, ActionReduction, ActionWindows
+from data_pipelines.augmentation import ClipAugmentation
 from data_pipelines.clip_dataset import (
     ClipDataset,
     ClipPlace,
+    clip_sampler,
     refuse_set_without_fitting_video,
+    refuse_set_without_usable_video,
 )
-from data_pipelines.clip_sampling import ShortVideoPolicy
-from data_pipelines.plan import EpochPlan, ResumableBatchSampler, steps_in_one_pass
+from data_pipelines.clip_sampling import ClipPlacement, ClipSampling, ShortVideoPolicy
+from data_pipelines.decoders.base import DecoderName
+from data_pipelines.image_dataset import ImageDataset
+from data_pipelines.plan import (
+    EpochPlan,
+    ResumableBatchSampler,
+    steps_in_one_pass,
+)
+from data_pipelines.resumable_datamodule import ResumableDataModule, as_stream
+from data_pipelines.shard_cache import ShardCache
 from data_pipelines.shard_index import ShardIndex
-from data_pipelines.skips import SkipCounter
+from data_pipelines.shard_reader import ShardReader
 from data_pipelines.streams import CountingLoader, ShardDataset
 from data_pipelines.tar_headers import ShardError
 from data_pipelines.trajectories import ColumnStatistics, TrajectorySpecification
-from data_pipelines.trajectory_dataset import TrajectoryDataset
+from data_pipelines.trajectory_dataset import TrajectoryDataset, recorded_specification
 from data_pipelines.transforms import (
     RandomResizedClipCrop,
     ResizeShortSideAndCenterCrop,
     ResizeWholeFrame,
+    SquareAlongLongSide,
 )
+from data_pipelines.urls import shown
+from data_pipelines.window_statistics import statistics_of_windows
 
 logger = logging.getLogger(__name__)
 
+# Settings that change no training sample, or that the fingerprint of the data holds anyway.
+_ELSEWHERE = frozenset(
+    "shards batch_size num_workers prefetch_factor steps_per_epoch val_shards val_batches "
+    "temporal_views spatial_views cache_folder cache_gigabytes decoder isolate_decoding "
+    "max_skipped_fraction seed".split()
+)
 
-class ShardDataModule(L.LightningDataModule):
-    """What clips and trajectories share: shards, the plan, loaders, and the count of skips.
 
-    Attributes:
-        skips: skipped samples of this process, as a `SkipCounter`.
-    """
+class ShardDataModule(ResumableDataModule):
+    """What clips and trajectories share: shards, and the plan over them."""
 
     def __init__(
         self,
@@ -58,23 +74,30 @@ class ShardDataModule(L.LightningDataModule):
         val_batches: int | None,
         max_skipped_fraction: float,
         seed: int,
+        isolate_decoding: bool | None = None,
+        cache_folder: str | None = None,
+        cache_gigabytes: float = 100.0,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            batch_size=batch_size,
+            num_workers=num_workers,
+            prefetch_factor=prefetch_factor,
+            max_skipped_fraction=max_skipped_fraction,
+            seed=seed,
+        )
         if batch_size < 1 or clips_per_sample < 1 or batch_size % clips_per_sample:
             raise ValueError(
                 f"batch_size={batch_size} must be a multiple of the {clips_per_sample} clips taken "
                 "from each sample"
             )
         self.shards = shards
-        self.batch_size = batch_size
         self.clips_per_sample = clips_per_sample
-        self.num_workers = num_workers
-        self.prefetch_factor = prefetch_factor
         self.steps_per_epoch = steps_per_epoch
         self.val_shards = val_shards
         self.val_batches = val_batches
-        self.seed = seed
-        self.skips = SkipCounter(max_skipped_fraction)
+        self.isolate_decoding = isolate_decoding
+        self.cache_folder = cache_folder
+        self.cache_gigabytes = cache_gigabytes
 
     @cached_property
     def index(self) -> ShardIndex:
@@ -112,43 +135,32 @@ class ShardDataModule(L.LightningDataModule):
         return self._loader(self.training_dataset(self.index), sampler, self._fingerprint)
 
     def val_dataloader(self) -> CountingLoader | list[Any]:
-        """Returns the validation loader: the same batches every time; no loader without shards."""
+        """Returns the validation loader: the same batches every time; no loader without shards.
+
+        One pass sees every sample exactly once; `is_valid` of a batch says which places only fill
+        it up.
+        """
         if self.val_index is None:
             return []
         self._refuse_second_sampler()
-        global_batch = self.batch_size * self._world_size  # one clip per sample
-        steps = self.val_batches or max(self.val_index.num_samples // global_batch, 1)
-        sampler = ResumableBatchSampler(
-            EpochPlan(self.val_index.samples_per_shard, seed=self.seed, shuffle=False),
-            slots_per_batch=self.batch_size,
-            steps_per_epoch=steps,
-            rank=self._rank,
-            world_size=self._world_size,
+        dataset = self.validation_dataset(self.val_index)
+        return self._evaluation_loader(
+            dataset, clips_per_sample=dataset.clips_per_sample, max_steps=self.val_batches
         )
-        return self._loader(self.validation_dataset(self.val_index), sampler, "")
 
     def test_dataloader(self) -> CountingLoader | list[Any]:
         """Returns the validation loader."""
         return self.val_dataloader()
 
     def predict_dataloader(self) -> DataLoader:
-        """Returns one pass over `shards`: the middle clip of every sample, once, in order.
-
-        Batches have the greatest common divisor of batch_size and the number of samples.
-
-        Raises:
-            ValueError: with several processes, among which the samples need not divide.
-        """
-        if self._world_size > 1:
-            raise ValueError("predict runs in one process: set trainer.devices to 1")
-        per_step = math.gcd(self.batch_size, self.index.num_samples)
-        sampler = ResumableBatchSampler(
-            EpochPlan(self.index.samples_per_shard, seed=self.seed, shuffle=False),
-            slots_per_batch=per_step,
-            steps_per_epoch=self.index.num_samples // per_step,
+        """Returns one pass over `shards`: every sample once, in order, as in validation."""
+        self._refuse_second_sampler()
+        dataset = self.validation_dataset(self.index)
+        return as_stream(
+            self._evaluation_loader(
+                dataset, clips_per_sample=dataset.clips_per_sample, max_steps=None
+            )
         )
-        loader = self._loader(self.validation_dataset(self.index), sampler, "")
-        return DataLoader(_Batches(loader), batch_size=None)
 
     def describe(self) -> str:
         """Returns one line for the start of a run."""
@@ -189,63 +201,24 @@ class ShardDataModule(L.LightningDataModule):
         """Raises if no sample of an index can be used."""
         raise NotImplementedError
 
-    @property
-    def _rank(self) -> int:
-        return self.trainer.global_rank if self.trainer is not None else 0
-
-    @property
-    def _world_size(self) -> int:
-        return self.trainer.world_size if self.trainer is not None else 1
+    def reader_of(self, index: ShardIndex) -> ShardReader:
+        """Returns a reader of an index's shards, with a cache if a folder for one is given."""
+        if self.cache_folder is None:
+            return ShardReader()
+        max_bytes = int(self.cache_gigabytes * 1e9)
+        cache = ShardCache(self.cache_folder, max_bytes=max_bytes, shards=index.shards)
+        return ShardReader(cache=cache)
 
     @property
     def _fingerprint(self) -> str:
-        return f"{self.index.fingerprint}-{self.seed}-{self.batch_size * self._world_size}"
+        batch = self.batch_size * self._world_size
+        return f"{self.index.fingerprint}-{self.seed}-{batch}-{self.sampling_fingerprint}"
 
-    def _batches_trained(self) -> int:
-        """Returns how many training batches this run has used, over all its epochs and resumes.
-
-        Lightning restores its progress before it asks for the loader. Batches are counted, not
-        optimizer steps, so gradients may be accumulated; and of the counts, `processed` is the one
-        that is right wherever in a step the checkpoint was made.
-        """
-        if self.trainer is None:
-            return 0
-        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress
-        return progress.total.processed
-
-    def _refuse_second_sampler(self) -> None:
-        connector = getattr(self.trainer, "_accelerator_connector", None)
-        if self._world_size > 1 and getattr(connector, "use_distributed_sampler", False):
-            raise ValueError(
-                "make the trainer with use_distributed_sampler=False: the data plan already gives "
-                "each rank its own samples"
-            )
-
-    def _loader(
-        self, dataset: ShardDataset, sampler: ResumableBatchSampler, fingerprint: str
-    ) -> CountingLoader:
-        return CountingLoader(
-            dataset,
-            sampler,
-            skips=self.skips,
-            data_fingerprint=fingerprint,
-            num_workers=self.num_workers,
-            prefetch_factor=self.prefetch_factor,
-            pin_memory=torch.cuda.is_available(),
-        )
-
-
-class _Batches(IterableDataset):
-    """A loader's batches as a stream: Lightning leaves its sampler alone when it predicts."""
-
-    def __init__(self, loader: CountingLoader) -> None:
-        self.loader = loader
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.loader)
+    @property
+    def sampling_fingerprint(self) -> str:
+        """Returns a short hash of the settings that decide what is cut out of a sample."""
+        settings = {name: value for name, value in self.hparams.items() if name not in _ELSEWHERE}
+        return hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:8]
 
 
 class ClipDataModule(ShardDataModule):
@@ -254,22 +227,39 @@ class ClipDataModule(ShardDataModule):
     Args:
         shards: a folder of shards, a tar, or several of these.
         clip_length_frames: frames per clip.
-        frames_per_second: of the clip; None takes consecutive frames of the video.
+        frames_per_second: of the clip, by time stamps; None counts frames instead.
+        frame_stride: every so many frames one is taken; above 1 only without frames_per_second.
         image_size: height and width of the clips, in pixels.
         batch_size: clips per process and step.
         num_workers: reading processes; 0 reads in the main process.
         steps_per_epoch: None: as many as one pass over the videos fills. More than that repeats.
         clips_per_video: clips from each opened video, neighbours in the batch.
+        clip_placement: where training clips start, see `ClipSampling`. "official" and
+            "official_overlapping" take the very frames that the official loader takes, to reproduce
+            old runs, see `OfficialClipSampling`.
         crop_scale: least and greatest part of the frame's area that a crop keeps.
         crop_aspect_ratio: least and greatest width / height of a crop.
         horizontal_flip: mirror half of the clips.
-        short_video: "skip" replaces a video that is too short, "repeat_last" repeats its end.
-        decoder: "decord" or "pyav".
+        augmentation: `torchvision.transforms.v2` on each training clip after its crop, one draw
+            for all its frames.
+        augment_on: "worker", the reading processes; or "device", after the transfer to the model's
+            device: the same draws, worth it where the device is faster than the workers.
+        short_video: "skip" replaces a video that is too short, "repeat_last" repeats its end,
+            "loop" starts it over; "official" goes with the official placements.
+        decoder: a name from `decoder_names`.
+        isolate_decoding: decode in child processes, see `ShardDataset`; None: where no checksum
+            proves that the bytes are those that were packed.
         max_skipped_fraction: the run stops when more samples than this part are skipped.
-        val_shards: validated on with the middle clip and a centre crop; None: no validation.
-        val_batches: batches of one validation per process; None: one pass.
+        val_shards: validated on, as are predictions, with `temporal_views` x `spatial_views` clips
+            of each video; None: no validation.
+        temporal_views: moments of each video, equally spaced; 1: its middle.
+        spatial_views: square crops of each moment along the frame's long side; 1: its centre.
+        val_batches: at most so many batches of one validation per process; None: one pass.
         seed: of the order and of all random cuts.
         prefetch_factor: batches that each worker prepares ahead.
+        cache_folder: on this machine's disk, keeps whole shards that lie far away; None: samples
+            are read from there at each visit.
+        cache_gigabytes: the cache's size; shards opened longest ago make room.
     """
 
     def __init__(
@@ -278,21 +268,30 @@ class ClipDataModule(ShardDataModule):
         clip_length_frames: int = 16,
         *,
         frames_per_second: float | None = None,
+        frame_stride: int = 1,
         image_size: int = 256,
         batch_size: int = 8,
         num_workers: int = 0,
         steps_per_epoch: int | None = None,
         clips_per_video: int = 1,
+        clip_placement: ClipPlacement = "random",
         crop_scale: tuple[float, float] = (0.3, 1.0),
         crop_aspect_ratio: tuple[float, float] = (0.75, 1.35),
         horizontal_flip: bool = True,
+        augmentation: list[Transform] | None = None,
+        augment_on: Literal["worker", "device"] = "worker",
         short_video: ShortVideoPolicy = "skip",
-        decoder: Literal["decord", "pyav"] = "decord",
+        decoder: DecoderName = "decord",
+        isolate_decoding: bool | None = None,
         max_skipped_fraction: float = 0.1,
         val_shards: str | list[str] | None = None,
         val_batches: int | None = None,
+        temporal_views: int = 1,
+        spatial_views: int = 1,
         seed: int = 0,
         prefetch_factor: int = 2,
+        cache_folder: str | None = None,
+        cache_gigabytes: float = 100.0,
     ) -> None:
         super().__init__(
             shards,
@@ -305,50 +304,105 @@ class ClipDataModule(ShardDataModule):
             val_batches=val_batches,
             max_skipped_fraction=max_skipped_fraction,
             seed=seed,
+            isolate_decoding=isolate_decoding,
+            cache_folder=cache_folder,
+            cache_gigabytes=cache_gigabytes,
         )
-        self.save_hyperparameters(logger=False)
+        self.save_hyperparameters(logger=False, ignore=["augmentation"])  # data, not modules
+        if temporal_views < 1 or spatial_views < 1:
+            raise ValueError(
+                f"temporal_views={temporal_views} and spatial_views={spatial_views} must be at "
+                "least 1"
+            )
         self.clip_length_frames = clip_length_frames
         self.frames_per_second = frames_per_second
+        self.frame_stride = frame_stride
+        self.clip_placement: ClipPlacement = clip_placement
         self.image_size = image_size
+        self.temporal_views = temporal_views
+        self.spatial_views = spatial_views
         self.short_video: ShortVideoPolicy = short_video
-        self.decoder: Literal["decord", "pyav"] = decoder
+        self.augmentation = ClipAugmentation(augmentation) if augmentation else None
+        self.augment_on: Literal["worker", "device"] = augment_on
+        self.decoder: DecoderName = decoder
         self.train_transform = RandomResizedClipCrop(
             image_size,
             scale=crop_scale,
             aspect_ratio=crop_aspect_ratio,
             horizontal_flip=horizontal_flip,
         )
+        clip_sampler(  # refuses settings that exclude each other, before anything is read
+            clip_length_frames,
+            frames_per_second=frames_per_second,
+            frame_stride=frame_stride,
+            placement=clip_placement,
+            short_video=short_video,
+        )
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ANN401
+        """Augments a training batch where it is now, if that is what augment_on says."""
+        is_training = self.trainer is not None and self.trainer.training
+        if self.augmentation is None or self.augment_on == "worker" or not is_training:
+            return batch
+        return batch._replace(video=self.augmentation.to_batch(batch.video, batch.seeds))
 
     def training_dataset(self, index: ShardIndex) -> ClipDataset:
-        """Returns random clips, randomly cropped."""
+        """Returns clips at `clip_placement`, randomly cropped."""
         return ClipDataset(
             index,
             clip_length_frames=self.clip_length_frames,
             transform=self.train_transform,
             frames_per_second=self.frames_per_second,
+            frame_stride=self.frame_stride,
             clips_per_video=self.clips_per_sample,
             short_video=self.short_video,
             decoder=self.decoder,
+            isolate_decoding=self.isolate_decoding,
+            reader=self.reader_of(index),
+            place=self.clip_placement,
+            augmentation=self.augmentation if self.augment_on == "worker" else None,
         )
 
     def validation_dataset(self, index: ShardIndex) -> ClipDataset:
-        """Returns each video's middle clip, cropped to its centre."""
+        """Returns equally spaced clips of each video, and crops of each: see `View`."""
+        crops = [
+            SquareAlongLongSide(self.image_size, place, self.spatial_views)
+            for place in range(self.spatial_views)
+        ]
         return ClipDataset(
             index,
             clip_length_frames=self.clip_length_frames,
-            transform=ResizeShortSideAndCenterCrop(self.image_size),
+            transform=crops,
             frames_per_second=self.frames_per_second,
-            short_video=self.short_video,
+            frame_stride=self.frame_stride,
+            clips_per_video=self.temporal_views,
+            short_video=self._short_video_in_evaluation,
             decoder=self.decoder,
-            place="middle",
+            isolate_decoding=self.isolate_decoding,
+            reader=self.reader_of(index),
+            place="uniform",
+            replace_unusable=False,
         )
 
     def refuse_unfit(self, index: ShardIndex) -> None:
-        """Raises `NoUsableSampleError` if no video is long enough for one clip."""
-        if self.short_video == "skip":
-            refuse_set_without_fitting_video(
-                index, self.clip_length_frames, frames_per_second=self.frames_per_second
-            )
+        """Raises if a sample is no video, or if none is long enough for one clip."""
+        sampling = ClipSampling(
+            self.clip_length_frames,
+            frames_per_second=self.frames_per_second,
+            frame_stride=self.frame_stride,
+            short_video=self._short_video_in_evaluation,
+        )
+        for sample in index.samples:
+            if sample.is_image:
+                raise ShardError(
+                    f"{shown(sample.shard)}: sample '{sample.key}' is no video; pictures go into "
+                    "an ImageDataModule"
+                )
+        refuse_set_without_usable_video(index, sampling)
+
+    @property
+    def _short_video_in_evaluation(self) -> ShortVideoPolicy:
+        return "repeat_last" if self.short_video == "official" else self.short_video
 
 
 class TrajectoryDataModule(ShardDataModule):
@@ -361,15 +415,25 @@ class TrajectoryDataModule(ShardDataModule):
         batch_size: windows per process and step.
         windows_per_trajectory: windows from each opened trajectory, neighbours in the batch.
         frame_stride: every so many recorded frames one is taken.
-        concatenate_actions: must be True for a stride above 1; see `TrajectoryDataset`.
+        frames_per_second: instead of a stride: the nearest recorded frames of these moments.
+        actions: what leads from one taken frame to the next. "recorded": for frame_stride 1;
+            "concatenate": the actions in between as one longer action; "repeat": one action that
+            stands for all in between; "pose_difference": between the measured poses of the hand.
+        action_reduction: with "repeat": "equal" (they must be), "mean", "sum" (for displacements)
+            or "first".
         num_workers: reading processes; 0 reads in the main process.
         steps_per_epoch: None: as many as one pass over the trajectories fills.
-        decoder: "decord" or "pyav".
+        decoder: a name from `decoder_names`.
+        isolate_decoding: decode in child processes, see `ShardDataset`; None: where no checksum
+            proves that the bytes are those that were packed.
         max_skipped_fraction: the run stops when more samples than this part are skipped.
         val_shards: validated on with each trajectory's middle window; None: no validation.
-        val_batches: batches of one validation per process; None: one pass.
+        val_batches: at most so many batches of one validation per process; None: one pass.
         seed: of the order and of the windows' starts.
         prefetch_factor: batches that each worker prepares ahead.
+        cache_folder: on this machine's disk, keeps whole shards that lie far away; None: samples
+            are read from there at each visit.
+        cache_gigabytes: the cache's size; shards opened longest ago make room.
     """
 
     def __init__(
@@ -381,15 +445,20 @@ class TrajectoryDataModule(ShardDataModule):
         batch_size: int = 32,
         windows_per_trajectory: int = 1,
         frame_stride: int = 1,
-        concatenate_actions: bool = False,
+        frames_per_second: float | None = None,
+        actions: ActionMode = "recorded",
+        action_reduction: ActionReduction = "equal",
         num_workers: int = 0,
         steps_per_epoch: int | None = None,
-        decoder: Literal["decord", "pyav"] = "decord",
+        decoder: DecoderName = "decord",
+        isolate_decoding: bool | None = None,
         max_skipped_fraction: float = 0.1,
         val_shards: str | list[str] | None = None,
         val_batches: int | None = None,
         seed: int = 0,
         prefetch_factor: int = 2,
+        cache_folder: str | None = None,
+        cache_gigabytes: float = 100.0,
     ) -> None:
         super().__init__(
             shards,
@@ -402,27 +471,33 @@ class TrajectoryDataModule(ShardDataModule):
             val_batches=val_batches,
             max_skipped_fraction=max_skipped_fraction,
             seed=seed,
+            isolate_decoding=isolate_decoding,
+            cache_folder=cache_folder,
+            cache_gigabytes=cache_gigabytes,
         )
         self.save_hyperparameters(logger=False)
         self.clip_length_frames = clip_length_frames
         self.image_size = image_size
         self.frame_stride = frame_stride
-        self.concatenate_actions = concatenate_actions
-        self.decoder: Literal["decord", "pyav"] = decoder
+        self.frames_per_second = frames_per_second
+        self.actions: ActionMode = actions
+        self.action_reduction: ActionReduction = action_reduction
+        self.decoder: DecoderName = decoder
+
+    @cached_property
+    def action_windows(self) -> ActionWindows:
+        """Returns how windows are cut out of the training trajectories."""
+        return self._windows(self.index)
 
     @property
     def specification(self) -> TrajectorySpecification:
-        """Returns names, units, bounds and rate of the states and actions."""
-        if self.index.specification is None:
-            raise ShardError(f"{self.shards} holds no trajectories: no specification")
-        return self.index.specification
+        """Returns names, units, bounds and rate of the windows' states and actions."""
+        return self.action_windows.specification(self.statistics)
 
-    @property
+    @cached_property
     def statistics(self) -> ColumnStatistics:
-        """Returns mean and standard deviation of states and actions."""
-        if self.index.statistics is None:
-            raise ShardError(f"{self.shards} holds no trajectories: no statistics")
-        return self.index.statistics
+        """Returns what the windows' states and actions are like: means, spread and extremes."""
+        return statistics_of_windows(self.index, self.action_windows)
 
     def training_dataset(self, index: ShardIndex) -> TrajectoryDataset:
         """Returns windows with random starts."""
@@ -434,8 +509,17 @@ class TrajectoryDataModule(ShardDataModule):
 
     def refuse_unfit(self, index: ShardIndex) -> None:
         """Raises if no trajectory is long enough for one window."""
-        span = (self.clip_length_frames - 1) * self.frame_stride + 1
-        refuse_set_without_fitting_video(index, span)
+        refuse_set_without_fitting_video(index, self._windows(index).span)
+
+    def _windows(self, index: ShardIndex) -> ActionWindows:
+        return ActionWindows(
+            recorded_specification(index),
+            self.clip_length_frames,
+            mode=self.actions,
+            frame_stride=self.frame_stride,
+            frames_per_second=self.frames_per_second,
+            reduction=self.action_reduction,
+        )
 
     def _dataset(self, index: ShardIndex, windows: int, place: ClipPlace) -> TrajectoryDataset:
         return TrajectoryDataset(
@@ -444,7 +528,97 @@ class TrajectoryDataModule(ShardDataModule):
             transform=ResizeWholeFrame(self.image_size),
             windows_per_trajectory=windows,
             frame_stride=self.frame_stride,
-            concatenate_actions=self.concatenate_actions,
+            frames_per_second=self.frames_per_second,
+            actions=self.actions,
+            action_reduction=self.action_reduction,
             decoder=self.decoder,
+            isolate_decoding=self.isolate_decoding,
+            reader=self.reader_of(index),
             place=place,
+            replace_unusable=place == "random",
         )
+
+
+class ImageDataModule(ShardDataModule):
+    """Images as clips of one frame, for training beside videos (see `data_pipelines.mixture`).
+
+    Args:
+        shards: a folder of shards with images, a tar, or several of these.
+        image_size: height and width of the crops, in pixels.
+        batch_size: images per process and step.
+        num_workers: reading processes; 0 reads in the main process.
+        steps_per_epoch: None: as many as one pass over the images fills. More than that repeats.
+        crop_scale: least and greatest part of the picture's area that a crop keeps.
+        crop_aspect_ratio: least and greatest width / height of a crop.
+        horizontal_flip: mirror half of the images.
+        max_skipped_fraction: the run stops when more samples than this part are skipped.
+        val_shards: validated on with a centre crop; None: no validation.
+        val_batches: at most so many batches of one validation per process; None: one pass.
+        seed: of the order and of all random crops.
+        prefetch_factor: batches that each worker prepares ahead.
+        cache_folder: on this machine's disk, keeps whole shards that lie far away; None: samples
+            are read from there at each visit.
+        cache_gigabytes: the cache's size; shards opened longest ago make room.
+    """
+
+    def __init__(
+        self,
+        shards: str | list[str],
+        *,
+        image_size: int = 256,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        steps_per_epoch: int | None = None,
+        crop_scale: tuple[float, float] = (0.3, 1.0),
+        crop_aspect_ratio: tuple[float, float] = (0.75, 1.35),
+        horizontal_flip: bool = True,
+        max_skipped_fraction: float = 0.1,
+        val_shards: str | list[str] | None = None,
+        val_batches: int | None = None,
+        seed: int = 0,
+        prefetch_factor: int = 2,
+        cache_folder: str | None = None,
+        cache_gigabytes: float = 100.0,
+    ) -> None:
+        super().__init__(
+            shards,
+            batch_size=batch_size,
+            clips_per_sample=1,
+            num_workers=num_workers,
+            prefetch_factor=prefetch_factor,
+            steps_per_epoch=steps_per_epoch,
+            val_shards=val_shards,
+            val_batches=val_batches,
+            max_skipped_fraction=max_skipped_fraction,
+            seed=seed,
+            cache_folder=cache_folder,
+            cache_gigabytes=cache_gigabytes,
+        )
+        self.save_hyperparameters(logger=False)
+        self.image_size = image_size
+        self.train_transform = RandomResizedClipCrop(
+            image_size,
+            scale=crop_scale,
+            aspect_ratio=crop_aspect_ratio,
+            horizontal_flip=horizontal_flip,
+        )
+
+    def training_dataset(self, index: ShardIndex) -> ImageDataset:
+        """Returns random crops."""
+        return ImageDataset(index, transform=self.train_transform, reader=self.reader_of(index))
+
+    def validation_dataset(self, index: ShardIndex) -> ImageDataset:
+        """Returns centre crops."""
+        transform = ResizeShortSideAndCenterCrop(self.image_size)
+        return ImageDataset(
+            index, transform=transform, reader=self.reader_of(index), replace_unusable=False
+        )
+
+    def refuse_unfit(self, index: ShardIndex) -> None:
+        """Raises `ShardError` if a sample is no image."""
+        for sample in index.samples:
+            if not sample.is_image:
+                raise ShardError(
+                    f"{shown(sample.shard)}: sample '{sample.key}' is no image; videos go into a "
+                    "ClipDataModule"
+                )

@@ -124,10 +124,3 @@ def bounds_of_actions(low: np.ndarray, high: np.ndarray) -> tuple[tuple[float, .
     constant = low == high  # a column that never moved: one unit to either side
     low, high = np.where(constant, low - 1, low), np.where(constant, high + 1, high)
     return tuple(low.tolist()), tuple(high.tolist())
-
-
-def joined_names(names: tuple[str, ...], stride: int) -> tuple[str, ...]:
-    """Returns the columns of `stride` actions side by side: x@0, y@0, x@1, y@1, ..."""
-    if stride == 1:
-        return names
-    return tuple(f"{name}@{step}" for step in range(stride) for name in names)

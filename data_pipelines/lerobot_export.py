@@ -36,6 +36,7 @@ from data_pipelines.shard_index import ShardIndex, Shards
 from data_pipelines.shard_reader import ShardReader
 from data_pipelines.tar_headers import ShardError
 from data_pipelines.trajectories import RunningMoments, TrajectorySpecification
+from data_pipelines.urls import shown
 from data_pipelines.video_writing import Mp4Writer
 
 _DECODER = "pyav"
@@ -123,7 +124,7 @@ class _StoredEpisode:
 
     def pieces(self) -> Iterator[np.ndarray]:
         """Yields the frames, in order: (some, height, width, 3)."""
-        name, time = f"{self.sample.shard}: '{self.sample.key}'", len(self.states)
+        name, time = f"{shown(self.sample.shard)}: '{self.sample.key}'", len(self.states)
         with decoder_class(_DECODER)(self.video, name) as video:
             num_frames = len(video.timestamps_seconds())
             if num_frames != time:
@@ -382,8 +383,8 @@ class _LeRobotFolder:
         self._size = self._size or (height, width)
         if self._size != (height, width):
             raise ShardError(
-                f"{sample.shard}: '{sample.key}' has frames of {(height, width)} pixels, those "
-                f"before {self._size}; LeRobot has one size for all"
+                f"{shown(sample.shard)}: '{sample.key}' has frames of {(height, width)} pixels, "
+                f"those before {self._size}; LeRobot has one size for all"
             )
 
     def _info(self, robot_type: str) -> dict[str, Any]:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from data_pipelines.decoders.base import DecoderName
 from data_pipelines.manifest import VerifyFrames
 from data_pipelines.recoding import RecodeSettings
 from data_pipelines.samples import parse_json
+from data_pipelines.shard_index import ShardIndex
 from data_pipelines.shard_writing import KEY_CHARACTERS, key_of_path
 from data_pipelines.tar_headers import ShardError
 from data_pipelines.video_sources import VideoSource, VideoSources, size_and_time
@@ -26,6 +28,7 @@ from data_pipelines.video_sources import VideoSource, VideoSources, size_and_tim
 PLAN_FORMAT, PLAN_VERSION = "pack-plan", 1
 JSON_RESERVE_BYTES = 900  # a sample's JSON member is shorter than this and its names together
 SCENE_CHARACTERS = len("-scene000000")
+_PART_OR_SCENE = r"(\[[^]/]*\])?( \(scene \d+\))?$"  # behind the path of a skipped video
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,7 @@ class PackSettings:
     min_frames: int = 0
 
     def __post_init__(self) -> None:
-        if self.samples_per_shard < 1 or self.max_shard_bytes < 1:
-            raise ValueError(
-                f"samples_per_shard={self.samples_per_shard} and "
-                f"max_shard_bytes={self.max_shard_bytes} must be at least 1"
-            )
+        _refuse_small(self.samples_per_shard, self.max_shard_bytes)
 
     @property
     def splits_scenes(self) -> bool:
@@ -64,8 +63,30 @@ class PackSettings:
 
 
 @dataclass(frozen=True)
+class ImagePackSettings:
+    """What shards of pictures look like.
+
+    Attributes:
+        samples_per_shard: at most so many pictures in one shard.
+        max_shard_bytes: a shard is closed before the files in it exceed this (one file may).
+        short_side: pictures are made smaller and encoded anew; None leaves their bytes as they are.
+        kind: tells these settings from those of videos.
+    """
+
+    samples_per_shard: int = 4096
+    max_shard_bytes: int = 1 << 30
+    short_side: int | None = None
+    kind: Literal["images"] = "images"
+
+    def __post_init__(self) -> None:
+        _refuse_small(self.samples_per_shard, self.max_shard_bytes)
+        if self.short_side is not None and not 16 <= self.short_side <= 8192:
+            raise ValueError(f"short_side={self.short_side} must be from 16 to 8192 pixels")
+
+
+@dataclass(frozen=True)
 class PlannedVideo:
-    """A video with its key, and how its file looked when the plan was made.
+    """A video or a picture with its key, and how its file looked when the plan was made.
 
     Attributes:
         source: where it is.
@@ -98,12 +119,17 @@ class PackPlan:
         return (video for shard in self.shards for video in shard)
 
     @property
+    def noun(self) -> str:
+        """Returns what is packed, in a word."""
+        return "image" if self.settings.get("kind") == "images" else "video"
+
+    @property
     def fingerprint(self) -> str:
         """Returns a hash of settings and inputs, times of change left out.
 
         Copies of a folder, packed alike, have equal fingerprints.
         """
-        inputs = [[v.key, asdict(v.source), v.num_bytes] for v in self.videos]
+        inputs = [[v.key, _plain(v.source), v.num_bytes] for v in self.videos]
         text = json.dumps([PLAN_VERSION, self.settings, inputs], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -143,16 +169,12 @@ class PackPlan:
         return plan
 
 
-def make_plan(sources: VideoSources, settings: PackSettings) -> PackPlan:
+def make_plan(sources: VideoSources, settings: PackSettings | ImagePackSettings) -> PackPlan:
     """Returns which video goes into which shard; looks at sizes and times, opens nothing."""
-    for source in sources.videos:
-        if source.is_part and settings.recode is None:
-            raise ValueError(
-                f"{source.name}: a part of a video (start, end) can only be packed if it is "
-                "encoded anew; say how, such as --gop 8"
-            )
+    _refuse_parts(sources, settings)
     taken: set[str] = set()
-    longest = KEY_CHARACTERS - (SCENE_CHARACTERS if settings.splits_scenes else 0)
+    splits_scenes = isinstance(settings, PackSettings) and settings.splits_scenes
+    longest = KEY_CHARACTERS - (SCENE_CHARACTERS if splits_scenes else 0)
     shards: list[list[PlannedVideo]] = []
     num_bytes = 0
     for source in sources.videos:
@@ -166,27 +188,95 @@ def make_plan(sources: VideoSources, settings: PackSettings) -> PackPlan:
         shards[-1].append(video)
         num_bytes += extra_bytes
     plain_settings = json.loads(json.dumps(asdict(settings)))
-    if settings.recode is not None:  # another encoder gives other bytes
-        plain_settings["encoder"] = f"PyAV {importlib.metadata.version('av')}"
+    if encoder := encoder_of(settings):  # another encoder gives other bytes
+        plain_settings["encoder"] = encoder
     return PackPlan(plain_settings, tuple(tuple(shard) for shard in shards))
+
+
+def encoder_of(settings: PackSettings | ImagePackSettings) -> str | None:
+    """Returns what encodes here, with its version; None if files are copied."""
+    if isinstance(settings, ImagePackSettings):
+        library, encodes = "pillow", settings.short_side is not None
+    else:
+        library, encodes = "av", settings.recode is not None
+    names = {"av": "PyAV", "pillow": "Pillow"}
+    return f"{names[library]} {importlib.metadata.version(library)}" if encodes else None
 
 
 def explain_difference(old: PackPlan, new: PackPlan) -> str | None:
     """Returns the first thing that differs between two plans, or None if nothing does."""
-    for name in sorted({*old.settings, *new.settings}):
-        before, now = old.settings.get(name), new.settings.get(name)
-        if before != now:
-            return f"{name} was {before} and is {now}"
+    if difference := _explain_settings(old.settings, new.settings):
+        return difference
     before_by_name = {video.source.name: video for video in old.videos}
     now_by_name = {video.source.name: video for video in new.videos}
-    for name in sorted({*before_by_name, *now_by_name}):
-        if name not in now_by_name:
-            return f"{name} is gone"
-        if name not in before_by_name:
-            return f"{name} is new"
-        if before_by_name[name] != now_by_name[name]:
+    if difference := _explain_names(before_by_name, now_by_name):
+        return difference
+    for name, video in now_by_name.items():
+        if before_by_name[name] != video:
             return f"{name} changed"
     return None if old == new else "the division into shards differs"
+
+
+def explain_other_set(index: ShardIndex, plan: PackPlan) -> str:
+    """Returns why a finished set is not of a plan; its own plan is gone, its index says enough."""
+    if index.plan_fingerprint is None or index.plan_settings is None:
+        return "it is not said from what they were packed"
+    if difference := _explain_settings(index.plan_settings, plan.settings):
+        return difference
+    packed = {sample.source: sample for sample in index.samples if sample.source is not None}
+    skipped = {re.sub(_PART_OR_SCENE, "", video.path) for video in index.skipped}
+    now_by_path = {video.source.path: video for video in plan.videos}
+    if difference := _explain_names({*packed, *skipped}, now_by_path):
+        return difference
+    for path, sample in packed.items():
+        sizes = [m.size for name, m in sample.members.items() if name != "json"]
+        if "encoder" not in plan.settings and now_by_path[path].num_bytes not in sizes:
+            return f"{path} changed"
+    return f"the {plan.noun}s or their labels changed"
+
+
+def _explain_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Returns the first setting that differs; what the user has set before what follows from it."""
+    for name in sorted({*before, *now}, key=lambda name: (name == "encoder", name)):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping) and old != new:
+            return f"{name}.{_explain_settings(old, new)}"
+        if old != new:
+            return f"{name} was {old} and is {new}"
+    return None
+
+
+def _explain_names(before: Collection[str], now: Collection[str]) -> str | None:
+    for name in sorted({*before, *now}):
+        if name not in now:
+            return f"{name} is gone"
+        if name not in before:
+            return f"{name} is new"
+    return None
+
+
+def _refuse_parts(sources: VideoSources, settings: PackSettings | ImagePackSettings) -> None:
+    for source in sources.videos:
+        if source.is_part and isinstance(settings, ImagePackSettings):
+            raise ValueError(f"{source.name}: a picture has no start and no end")
+        if source.is_part and isinstance(settings, PackSettings) and settings.recode is None:
+            raise ValueError(
+                f"{source.name}: a part of a video (start, end) can only be packed if it is "
+                "encoded anew; say how, such as --gop 8"
+            )
+
+
+def _refuse_small(samples_per_shard: int, max_shard_bytes: int) -> None:
+    if samples_per_shard < 1 or max_shard_bytes < 1:
+        raise ValueError(
+            f"samples_per_shard={samples_per_shard} and max_shard_bytes={max_shard_bytes} "
+            "must be at least 1"
+        )
+
+
+def _plain(source: VideoSource) -> dict[str, Any]:
+    """Returns plain values; sets whose list has no groups keep the fingerprint they always had."""
+    return {name: value for name, value in asdict(source).items() if name != "group" or value}
 
 
 def _planned(root: str, source: VideoSource, taken: set[str], longest: int) -> PlannedVideo:
@@ -199,5 +289,6 @@ def _planned(root: str, source: VideoSource, taken: set[str], longest: int) -> P
 
 
 def _expected_bytes(video: PlannedVideo) -> int:
-    names: Sequence[str | None] = (video.source.path, video.source.path, video.source.label)
+    source = video.source
+    names: Sequence[str | None] = (source.path, source.path, source.label, source.group)
     return (video.num_bytes or 0) + JSON_RESERVE_BYTES + sum(len(json.dumps(n)) for n in names)

@@ -7,7 +7,7 @@ run needs only its step, and neither the number of ranks nor of workers changes 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch.utils.data import Sampler
@@ -21,10 +21,12 @@ class Slot(NamedTuple):
     Attributes:
         sample_index: which sample of the index.
         seed: of everything random about this visit: clip starts, crops, replacements.
+        is_padding: fills up the last batch of an evaluation; nothing is read for it.
     """
 
     sample_index: int
     seed: int
+    is_padding: bool = False
 
 
 class EpochPlan:
@@ -86,6 +88,14 @@ class EpochPlan:
         return order
 
 
+class Plan(Protocol):
+    """An endless row of slots; any part of it is known without the rest."""
+
+    def slots(self, first: int, count: int) -> list[Slot]:
+        """Returns `count` slots, from number `first` on."""
+        ...
+
+
 class ResumableBatchSampler(Sampler[list[Slot]]):
     """Yields one rank's part of each global batch, from the current step on.
 
@@ -100,7 +110,7 @@ class ResumableBatchSampler(Sampler[list[Slot]]):
 
     def __init__(
         self,
-        plan: EpochPlan,
+        plan: Plan,
         *,
         slots_per_batch: int,
         steps_per_epoch: int,
@@ -134,6 +144,61 @@ class ResumableBatchSampler(Sampler[list[Slot]]):
         """Returns this rank's slots of batch number `step`: a contiguous part of the global one."""
         first = (step * self.world_size + self.rank) * self.slots_per_batch
         return self.plan.slots(first, self.slots_per_batch)
+
+
+class EvaluationBatchSampler(Sampler[list[Slot]]):
+    """Yields one rank's part of one pass in which every sample comes exactly once.
+
+    All ranks take the same number of steps, so none waits for another for ever. Where the samples
+    do not fill the last global batch, slots marked as padding do.
+
+    Args:
+        num_samples: of the set.
+        slots_per_batch: of this rank.
+        seed: of the samples' own random numbers, if they draw any.
+        rank: this process, in [0, world_size).
+        world_size: number of processes.
+        max_steps: stop after so many batches; None: the whole pass.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        *,
+        slots_per_batch: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        max_steps: int | None = None,
+    ) -> None:
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank must be in [0, {world_size}), got {rank}")
+        if num_samples < 1 or slots_per_batch < 1 or (max_steps is not None and max_steps < 1):
+            raise ValueError(
+                f"num_samples={num_samples}, slots_per_batch={slots_per_batch} and "
+                f"max_steps={max_steps} must be at least 1"
+            )
+        self.num_samples = num_samples
+        self.slots_per_batch = slots_per_batch
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        steps = -(-num_samples // (slots_per_batch * world_size))
+        self.num_steps = steps if max_steps is None else min(steps, max_steps)
+
+    def __len__(self) -> int:
+        return self.num_steps
+
+    def __iter__(self) -> Iterator[list[Slot]]:
+        for step in range(self.num_steps):
+            first = (step * self.world_size + self.rank) * self.slots_per_batch
+            yield [self._slot(first + place) for place in range(self.slots_per_batch)]
+
+    def _slot(self, position: int) -> Slot:
+        is_padding = position >= self.num_samples
+        return Slot(
+            position % self.num_samples, mixed_seed(self.seed, position), is_padding=is_padding
+        )
 
 
 def steps_in_one_pass(

@@ -9,47 +9,80 @@ from __future__ import annotations
 
 import numpy as np
 
+POSE_COLUMNS = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
+ROTATION = "extrinsic xyz Euler, radians"  # as `TrajectorySpecification.rotation` has it
+
 
 def pose_differences(poses: np.ndarray) -> np.ndarray:
-    """Returns the actions that lead from each pose to the next.
+    """Returns the actions that lead from each pose to the next; see `differences_between`.
 
     Args:
         poses: (time, 7), [x, y, z, roll, pitch, yaw, gripper].
 
     Returns:
-        (time - 1, 7), float64: the translation, the angles of R_later R^T (a turn in the base
-        frame, applied from the left) and the change of the gripper. Roll and yaw are in [-pi, pi],
-        pitch is in [-pi/2, pi/2].
+        (time - 1, 7), float64.
 
     Raises:
         ValueError: if poses are not (time, 7).
     """
     if poses.ndim != 2 or poses.shape[-1] != 7:
         raise ValueError(f"poses must be (time, 7), got {tuple(poses.shape)}")
-    poses = poses.astype(np.float64)
-    rotations = matrices_from_euler(poses[:, 3:6])  # (time, 3, 3)
-    turns = rotations[1:] @ rotations[:-1].transpose(0, 2, 1)
-    differences = np.diff(poses, axis=0)  # (time - 1, 7); the angles are replaced
-    differences[:, 3:6] = euler_from_matrices(turns)
+    return differences_between(poses[:-1], poses[1:])
+
+
+def differences_between(poses: np.ndarray, later: np.ndarray) -> np.ndarray:
+    """Returns the actions that lead from poses to later ones; the inverse of `next_poses`.
+
+    Args:
+        poses: (..., 7), [x, y, z, roll, pitch, yaw, gripper].
+        later: (..., 7), equally many.
+
+    Returns:
+        (..., 7), float64: the translation, the angles of R_later R^T (a turn in the base frame,
+        applied from the left) and the change of the gripper. Roll and yaw are in [-pi, pi], pitch
+        is in [-pi/2, pi/2].
+    """
+    poses, later = poses.astype(np.float64), later.astype(np.float64)
+    rotations, later_rotations = _rotations(poses), _rotations(later)  # (..., 3, 3)
+    differences = later - poses  # (..., 7); the angles are replaced
+    differences[..., 3:6] = euler_from_matrices(later_rotations @ np.swapaxes(rotations, -1, -2))
     return differences
+
+
+def next_poses(poses: np.ndarray, differences: np.ndarray) -> np.ndarray:
+    """Returns the poses that actions lead to; the inverse of `differences_between`.
+
+    Args:
+        poses: (..., 7), [x, y, z, roll, pitch, yaw, gripper].
+        differences: (..., 7), one for each pose.
+
+    Returns:
+        (..., 7), float64; angles in the ranges of `euler_from_matrices`. The gripper is not
+        clipped.
+    """
+    poses, differences = poses.astype(np.float64), differences.astype(np.float64)
+    later = poses + differences  # (..., 7); the angles are replaced
+    later[..., 3:6] = euler_from_matrices(_rotations(differences) @ _rotations(poses))
+    return later
 
 
 def matrices_from_euler(angles: np.ndarray) -> np.ndarray:
     """Returns Rz(yaw) Ry(pitch) Rx(roll); the inverse of `euler_from_matrices`.
 
     Args:
-        angles: (time, 3), roll, pitch and yaw in radians.
+        angles: (..., 3), roll, pitch and yaw in radians.
 
     Returns:
-        (time, 3, 3), to be applied to column vectors.
+        (..., 3, 3), to be applied to column vectors.
     """
-    (sr, sp, sy), (cr, cp, cy) = np.sin(angles).T, np.cos(angles).T
+    sr, sp, sy = np.moveaxis(np.sin(angles), -1, 0)
+    cr, cp, cy = np.moveaxis(np.cos(angles), -1, 0)
     rows = [
         [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
         [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
         [-sp, cp * sr, cp * cr],
     ]
-    return np.moveaxis(np.array(rows), -1, 0)
+    return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
 
 
 def euler_from_matrices(matrices: np.ndarray) -> np.ndarray:
@@ -58,12 +91,12 @@ def euler_from_matrices(matrices: np.ndarray) -> np.ndarray:
     Where the pitch is a quarter turn only roll - yaw or roll + yaw is known; then yaw is 0.
 
     Args:
-        matrices: (time, 3, 3), rotations.
+        matrices: (..., 3, 3), rotations.
 
     Returns:
-        (time, 3).
+        (..., 3).
     """
-    (r00, r01, r02), (r10, r11, r12), (r20, _, _) = np.moveaxis(matrices, 0, -1)
+    (r00, r01, r02), (r10, r11, r12), (r20, _, _) = np.moveaxis(matrices, (-2, -1), (0, 1))
     is_locked = np.abs(r00) + np.abs(r10) < 16 * np.finfo(np.float64).eps
     yaw = np.where(is_locked, 0.0, np.arctan2(r10, r00))
     sin_yaw, cos_yaw = np.sin(yaw), np.cos(yaw)
@@ -71,3 +104,8 @@ def euler_from_matrices(matrices: np.ndarray) -> np.ndarray:
     # For the yaw that was taken, so that its rounding cancels and the matrix comes back.
     roll = np.arctan2(sin_yaw * r02 - cos_yaw * r12, cos_yaw * r11 - sin_yaw * r01)
     return np.stack([roll, pitch, yaw], axis=-1)
+
+
+def _rotations(poses: np.ndarray) -> np.ndarray:
+    """Returns the rotations of poses or of actions: (..., 3, 3)."""
+    return matrices_from_euler(poses[..., 3:6])

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.frames import VideoMetadata
-from data_pipelines.manifest import VIDEO_EXTENSIONS
 from data_pipelines.tar_headers import ShardError
+from data_pipelines.urls import is_url, join_url, shown, split_url
+from data_pipelines.video_sources import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
 
 STATES, ACTIONS = "states.npy", "actions.npy"
 
@@ -58,7 +59,21 @@ class Sample:
         for extension in self.members:
             if extension in VIDEO_EXTENSIONS:
                 return extension
-        raise ShardError(f"{self.shard}: sample '{self.key}' has no video")
+        raise ShardError(f"{shown(self.shard)}: sample '{self.key}' has no video")
+
+    @property
+    def image_extension(self) -> str:
+        """Returns the extension of the image member."""
+        for extension in self.members:
+            if extension in IMAGE_EXTENSIONS:
+                return extension
+        raise ShardError(f"{shown(self.shard)}: sample '{self.key}' has no image")
+
+    @property
+    def is_image(self) -> bool:
+        """Returns whether the sample is a picture, not a video."""
+        names = self.members.keys()
+        return bool(names & set(IMAGE_EXTENSIONS)) and not names & set(VIDEO_EXTENSIONS)
 
     @property
     def is_trajectory(self) -> bool:
@@ -79,18 +94,24 @@ class Shard:
 def shard_to_json(shard: Shard) -> dict[str, Any]:
     """Returns plain values for the index; `shard_from_json` is the inverse."""
     return {
-        "name": Path(shard.path).name,
+        "name": name_of_shard(shard.path),
         "num_bytes": shard.num_bytes,
         "sha256": shard.sha256,
         "samples": [_sample_to_json(sample) for sample in shard.samples],
     }
 
 
-def shard_from_json(values: Mapping[str, Any], folder: Path) -> Shard:
-    """Builds the shard that `shard_to_json` wrote, in the folder where it lies now."""
+def name_of_shard(path: str) -> str:
+    """Returns the file name of a shard that lies in a folder or behind a URL."""
+    return split_url(path)[1] if is_url(path) else Path(path).name
+
+
+def shard_from_json(values: Mapping[str, Any], folder: str | Path) -> Shard:
+    """Builds the shard that `shard_to_json` wrote, in the folder or at the URL where it lies."""
     if Path(values["name"]).name != values["name"]:
         raise ValueError(f"shard name '{values['name']}' is a path")
-    path = str(folder / values["name"])
+    is_remote = is_url(str(folder))
+    path = join_url(str(folder), values["name"]) if is_remote else str(Path(folder, values["name"]))
     samples = tuple(
         Sample(
             sample["key"],

@@ -12,16 +12,26 @@ import importlib.util
 import io
 import os
 import queue
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_pipelines.decoders.base import DecoderName
+from data_pipelines.image_packing import ImageProbe
 from data_pipelines.isolated_probe import ProbeProcess
 from data_pipelines.manifest import SkippedVideo, VerifyFrames
 from data_pipelines.shard_writing import replace_durably, write_whole
-from data_pipelines.video_sources import VideoSource, find_sources, is_url, join, read_source
+from data_pipelines.urls import is_url
+from data_pipelines.video_sources import (
+    IMAGE_EXTENSIONS,
+    VIDEO_EXTENSIONS,
+    VideoSource,
+    find_sources,
+    join,
+    read_source,
+)
 
 
 @dataclass(frozen=True)
@@ -49,8 +59,9 @@ def scan_videos(
     verify_frames: VerifyFrames = "ends",
     with_sha256: bool = False,
     num_workers: int = 1,
+    images: bool = False,
 ) -> ScanResult:
-    """Looks at every video and writes a manifest.
+    """Looks at every video, or every image, and writes a manifest.
 
     The columns are path (absolute, or a URL), label, num_frames, fps, duration (seconds), height,
     width, and where they are asked for start and end (seconds) and sha256.
@@ -61,7 +72,8 @@ def scan_videos(
         decoder: which decoder to trust.
         verify_frames: decode the first and the last frame ("ends"), or all of them.
         with_sha256: hash each file as well.
-        num_workers: processes that decode.
+        num_workers: processes that decode; of images threads.
+        images: look for pictures; each counts as a video of one frame and one second.
 
     Raises:
         FileNotFoundError: if there is nothing at `source`.
@@ -76,12 +88,18 @@ def scan_videos(
             raise ImportError(f"{out}: Parquet needs pyarrow: pip install pyarrow, or write a .csv")
     if num_workers < 1:
         raise ValueError(f"num_workers={num_workers} must be at least 1")
-    sources = find_sources(source)
-    scanner = _Scanner(sources.root, decoder, verify_frames, with_sha256, num_workers)
-    rows, skipped = scanner.scan(sources.videos)
+    sources = find_sources(source, extensions=IMAGE_EXTENSIONS if images else VIDEO_EXTENSIONS)
+    probes: list[ProbeProcess | ImageProbe] = [
+        ImageProbe(sources.root)
+        if images
+        else ProbeProcess(sources.root, decoder=decoder, verify_frames=verify_frames)
+        for _ in range(num_workers)
+    ]
+    rows, skipped = _Scanner(sources.root, probes, with_sha256).scan(sources.videos)
     if not rows:
+        noun = "image" if images else "video"
         raise ValueError(
-            f"no usable video in {source}: {len(skipped)} of {len(skipped)} skipped; "
+            f"no usable {noun} in {source}: {len(skipped)} of {len(skipped)} skipped; "
             f"first: {skipped[0].path}: {skipped[0].reason}"
         )
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -96,23 +114,15 @@ def scan_videos(
 
 
 class _Scanner:
-    """Reads rows with several child processes; the order of the answers is that of the videos."""
+    """Reads rows with several probes; the order of the answers is that of the videos."""
 
     def __init__(
-        self,
-        root: str,
-        decoder: DecoderName,
-        verify_frames: VerifyFrames,
-        with_sha256: bool,
-        num_workers: int,
+        self, root: str, probes: Sequence[ProbeProcess | ImageProbe], with_sha256: bool
     ) -> None:
         self.root = root
         self.with_sha256 = with_sha256
-        self.probes = [
-            ProbeProcess(root, decoder=decoder, verify_frames=verify_frames)
-            for _ in range(num_workers)
-        ]
-        self._free: queue.SimpleQueue[ProbeProcess] = queue.SimpleQueue()
+        self.probes = probes
+        self._free: queue.SimpleQueue[ProbeProcess | ImageProbe] = queue.SimpleQueue()
         for probe in self.probes:
             self._free.put(probe)
 

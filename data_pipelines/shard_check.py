@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_pipelines.decoders.base import DecoderName, decoder_class
 from data_pipelines.frames import DecodeError
+from data_pipelines.remote_files import (
+    RemoteFileError,
+    RemoteFileMissingError,
+    RemoteFiles,
+    RetryPolicy,
+)
 from data_pipelines.samples import ACTIONS, STATES, Sample, Shard
 from data_pipelines.shard_index import ShardIndex, Shards
 from data_pipelines.shard_reader import ShardReader
 from data_pipelines.shards import sha256_of_file
 from data_pipelines.tar_headers import ShardError
 from data_pipelines.tar_index import index_tar
+from data_pipelines.urls import is_url, shown
 
 
 @dataclass(frozen=True)
@@ -40,43 +48,72 @@ class CheckReport:
 
 
 def check_shards(
-    shards: Shards, *, decoder: DecoderName = "decord", full: bool = False
+    shards: Shards,
+    *,
+    decoder: DecoderName = "decord",
+    full: bool = False,
+    retry: RetryPolicy | None = None,
 ) -> CheckReport:
     """Checks hashes, headers, and that the frames of every sample decode.
+
+    A remote shard is fetched whole, once, to the folder for temporary files, and removed after.
 
     Args:
         shards: as in `ShardIndex.load`.
         decoder: which decoder to decode with.
         full: decode all frames, not only the first, the middle and the last.
+        retry: how often and how long a URL is tried.
 
     Raises:
         FileNotFoundError: if the place does not exist.
         ShardError: if there is no index to check by and the tars cannot be walked.
+        OSError: if a URL's index cannot be read, or if a remote shard finds no room.
     """
-    index = ShardIndex.load(shards, verify_files=False)
+    index = ShardIndex.load(shards, verify_files=False, retry=retry)
     problems: list[Problem] = []
     for shard in index.shards:
-        faults = list(_shard_problems(shard))
-        if not faults:
-            faults = list(_sample_problems(shard, decoder=decoder, full=full))
-        problems.extend(faults)
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                copied = _local_copy(shard, Path(folder), retry)
+            except RemoteFileError as error:
+                is_missing = isinstance(error, RemoteFileMissingError)
+                reason = "missing" if is_missing else _without_name(error, shard.path)
+                problems.append(Problem(shown(shard.path), reason))
+                continue
+            faults = list(_shard_problems(copied, shown(shard.path)))
+            if not faults:
+                samples = _sample_problems(copied, decoder=decoder, full=full)
+                faults = [_named(fault, copied.path, shown(shard.path)) for fault in samples]
+            problems.extend(faults)
     return CheckReport(len(index.shards), index.num_samples, tuple(problems))
 
 
-def _shard_problems(shard: Shard) -> Iterator[Problem]:
+def _local_copy(shard: Shard, folder: Path, retry: RetryPolicy | None) -> Shard:
+    """Returns a shard of this machine as it is, and a remote one as its copy in the folder."""
+    if not is_url(shard.path):
+        return shard
+    remote, path = RemoteFiles(retry), folder / "shard.tar"
+    with path.open("wb") as file:
+        for piece in remote.pieces(shard.path, 0, remote.size(shard.path)):
+            file.write(piece)
+    samples = tuple(replace(sample, shard=str(path)) for sample in shard.samples)
+    return replace(shard, path=str(path), samples=samples)
+
+
+def _shard_problems(shard: Shard, name: str) -> Iterator[Problem]:
     """Yields what is wrong with a tar as a whole."""
     if not Path(shard.path).is_file():
-        yield Problem(shard.path, "missing")
+        yield Problem(name, "missing")
         return
     if shard.sha256 is not None and sha256_of_file(shard.path) != shard.sha256:
-        yield Problem(shard.path, "changed since it was packed (SHA-256 differs)")
+        yield Problem(name, "changed since it was packed (SHA-256 differs)")
     try:
         walked = index_tar(shard.path)
     except ShardError as error:
-        yield Problem(shard.path, str(error).removeprefix(f"{shard.path}: "))
+        yield Problem(name, _without_name(error, shard.path))
         return
     if _places(walked) != _places(shard):
-        yield Problem(shard.path, "its members are not those of the index")
+        yield Problem(name, "its members are not those of the index")
 
 
 def _sample_problems(shard: Shard, *, decoder: DecoderName, full: bool) -> Iterator[Problem]:
@@ -89,6 +126,15 @@ def _sample_problems(shard: Shard, *, decoder: DecoderName, full: bool) -> Itera
         except (DecodeError, ShardError) as error:
             yield Problem(f"{shard.path}: '{sample.key}'", str(error))
     reader.close()
+
+
+def _named(problem: Problem, path: str, name: str) -> Problem:
+    """Returns a problem with a copy as that of the shard it was copied from."""
+    return Problem(problem.where.replace(path, name), problem.reason.replace(path, name))
+
+
+def _without_name(error: Exception, path: str) -> str:
+    return str(error).removeprefix(f"{shown(path)}: ")
 
 
 def _decode(reader: ShardReader, sample: Sample, *, decoder: DecoderName, full: bool) -> int:

@@ -2,7 +2,8 @@
 
 A shard is an uncompressed tar as WebDataset reads it: `key.mp4` and `key.json`, for a trajectory
 also `key.states.npy` and `key.actions.npy`. `index.json` beside the shards says where each member
-lies, so any sample is one seek and one read away. Without it the headers are walked.
+lies, so any sample is one seek and one read away. Without it the headers are walked. All of this
+may lie in a folder or behind a URL.
 """
 
 from __future__ import annotations
@@ -10,33 +11,35 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from data_pipelines.manifest import SkippedVideo
+from data_pipelines.remote_files import RemoteFiles, RetryPolicy
 from data_pipelines.samples import (
     ACTIONS,
     STATES,
     Sample,
     Shard,
+    name_of_shard,
     parse_json,
     shard_from_json,
     shard_to_json,
 )
+from data_pipelines.shard_places import INDEX_NAME, ShardPlace, shard_place
 from data_pipelines.shard_reader import ShardReader
 from data_pipelines.shard_writing import write_whole
 from data_pipelines.tar_headers import ShardError
-from data_pipelines.tar_index import index_tar
 from data_pipelines.trajectories import (
     ColumnStatistics,
     StatisticsOfEpisodes,
     TrajectorySpecification,
 )
+from data_pipelines.urls import is_url, join_url, shown
 
-INDEX_NAME = "index.json"
 INDEX_FORMAT = "video-shards"
 INDEX_VERSION = 1
 
@@ -53,6 +56,7 @@ class ShardIndex:
         specification: of trajectories, else None.
         statistics: of trajectories, else None.
         plan_fingerprint: of the plan that the set was packed by, None if there was none.
+        plan_settings: of that plan, as plain values.
     """
 
     shards: tuple[Shard, ...]
@@ -60,6 +64,7 @@ class ShardIndex:
     specification: TrajectorySpecification | None = None
     statistics: ColumnStatistics | None = field(default=None, compare=False)
     plan_fingerprint: str | None = field(default=None, compare=False)
+    plan_settings: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:
@@ -91,26 +96,35 @@ class ShardIndex:
         return digest.hexdigest()[:16]
 
     @classmethod
-    def load(cls, shards: Shards, *, verify_files: bool = True) -> ShardIndex:
+    def load(
+        cls, shards: Shards, *, verify_files: bool = True, retry: RetryPolicy | None = None
+    ) -> ShardIndex:
         """Reads the index of a folder of shards, of one tar, or of several of both.
 
         Args:
-            shards: folder with `index.json`, folder with tars only, a tar, or a list of these.
+            shards: folder with `index.json`, folder with tars only, a tar, several tars as
+                `shard-{000000..000007}.tar`, or a list of these; a path, or a URL such as
+                `http://host/set` or `s3://bucket/set`.
             verify_files: refuse shards that are missing or whose size changed.
+            retry: how often and how long a URL is tried.
 
         Raises:
             FileNotFoundError: if a folder or a tar is missing.
             ShardError: if there is no tar, if a shard changed, is damaged or comes twice, if an
                 index is of another version, or if sets do not go together.
+            OSError: if a URL cannot be read.
+            ValueError: if its kind of URL is not known.
+            ImportError: if its kind of URL needs a package that is not installed.
         """
         places = [shards] if isinstance(shards, str | Path) else list(shards)
         if not places:
             raise ShardError("no shards given: name a folder or a tar")
-        parts = [_load_one(Path(place), verify_files=verify_files) for place in places]
-        index = parts[0] if len(parts) == 1 else _joined(parts)
+        found = [shard_place(place, RemoteFiles(retry)) for place in places]
+        parts = [_load_one(place, verify_files=verify_files, retry=retry) for place in found]
+        index = parts[0] if len(parts) == 1 else _joined(parts, retry)
         _refuse_repeated_shards(index)
         if index.num_samples == 0:
-            raise ShardError(f"no sample in {', '.join(str(place) for place in places)}")
+            raise ShardError(f"no sample in {', '.join(shown(str(place)) for place in places)}")
         return index
 
     def save(self, folder: str | Path) -> Path:
@@ -120,56 +134,54 @@ class ShardIndex:
         return path
 
 
-def _load_one(place: Path, *, verify_files: bool) -> ShardIndex:
-    if place.is_file() and place.suffix == ".tar":
-        return _load_tar(place, verify_files=verify_files)
-    if not place.is_dir():
-        raise FileNotFoundError(f"no shard folder or .tar at {place}")
-    if (place / INDEX_NAME).is_file():
-        return _read_index(place / INDEX_NAME, verify_files=verify_files)
-    tars = sorted(path for path in place.iterdir() if path.suffix == ".tar")
-    if not tars:
-        found = "is empty" if not any(place.iterdir()) else "holds no .tar and no index.json"
-        raise ShardError(f"shard folder {place} {found}; make one with `data pack`")
-    return _index_of_tars(tars)
+def _load_one(place: ShardPlace, *, verify_files: bool, retry: RetryPolicy | None) -> ShardIndex:
+    data = place.read_index()
+    if data is None:
+        return _index_of_tars(place, retry)
+    index = _parse_index(data, place.folder)
+    if place.tars is not None:
+        listed = {name_of_shard(shard.path): shard for shard in index.shards}
+        if not all(name in listed for name in place.tars):
+            return _index_of_tars(place, retry)
+        shards = tuple(listed[name] for name in place.tars)
+        index = ShardIndex(shards, (), index.specification, index.statistics)
+    if verify_files:
+        place.refuse_changed(index.shards)
+    return index
 
 
-def _load_tar(tar: Path, *, verify_files: bool) -> ShardIndex:
-    """One tar: its part of the index beside it, if there is one that lists it."""
-    if (tar.parent / INDEX_NAME).is_file():
-        index = _read_index(tar.parent / INDEX_NAME, verify_files=False)
-        shards = tuple(shard for shard in index.shards if Path(shard.path).name == tar.name)
-        if shards:
-            if verify_files:
-                _refuse_changed_shard(shards[0])
-            return ShardIndex(shards, (), index.specification, index.statistics)
-    return _index_of_tars([tar])
-
-
-def _index_of_tars(tars: Sequence[Path]) -> ShardIndex:
+def _index_of_tars(place: ShardPlace, retry: RetryPolicy | None) -> ShardIndex:
     """Builds an index in memory; trajectories are read once for their statistics."""
-    index = ShardIndex(tuple(index_tar(tar) for tar in tars))
+    index = ShardIndex(tuple(place.walk()))
     _refuse_repeated_keys(index)
     samples = index.samples
     if not samples or not all(sample.is_trajectory for sample in samples):
         return index
-    reader = ShardReader()
-    specification = _specification_of(reader, samples[0])
-    statistics = StatisticsOfEpisodes(specification)
+    specification = _specification_of(samples[0], retry)
+    statistics = _statistics_of(samples, specification, retry)
+    return ShardIndex(index.shards, (), specification, statistics)
+
+
+def _statistics_of(
+    samples: Iterable[Sample], specification: TrajectorySpecification, retry: RetryPolicy | None
+) -> ColumnStatistics:
+    statistics, reader = StatisticsOfEpisodes(specification), ShardReader(retry=retry)
     for sample in samples:
+        reader.prefetch(sample, (STATES, ACTIONS))
         statistics.add(reader.read_array(sample, STATES), reader.read_array(sample, ACTIONS))
     reader.close()
-    return ShardIndex(index.shards, (), specification, statistics.result())
+    return statistics.result()
 
 
-def _specification_of(reader: ShardReader, sample: Sample) -> TrajectorySpecification:
-    values = parse_json(reader.read(sample, "json"), f"{sample.shard}: '{sample.key}.json'")
+def _specification_of(sample: Sample, retry: RetryPolicy | None) -> TrajectorySpecification:
+    where = f"{shown(sample.shard)}: '{sample.key}.json'"
+    values = parse_json(ShardReader(retry=retry).read(sample, "json"), where)
     if "specification" not in values:
-        raise ShardError(f"{sample.shard}: '{sample.key}.json' has no specification")
+        raise ShardError(f"{where} has no specification")
     return TrajectorySpecification.from_json(values["specification"])
 
 
-def _joined(parts: Sequence[ShardIndex]) -> ShardIndex:
+def _joined(parts: Sequence[ShardIndex], retry: RetryPolicy | None) -> ShardIndex:
     """Several sets as one; trajectory sets must mean the same by their columns."""
     specifications = {part.specification for part in parts}
     if len(specifications) > 1:
@@ -181,19 +193,18 @@ def _joined(parts: Sequence[ShardIndex]) -> ShardIndex:
         shards=tuple(shard for part in parts for shard in part.shards),
         skipped=tuple(video for part in parts for video in part.skipped),
         specification=parts[0].specification,
-        statistics=_joined_statistics(parts),
+        statistics=_joined_statistics(parts, retry),
     )
 
 
-def _joined_statistics(parts: Sequence[ShardIndex]) -> ColumnStatistics | None:
+def _joined_statistics(
+    parts: Sequence[ShardIndex], retry: RetryPolicy | None
+) -> ColumnStatistics | None:
     specification = parts[0].specification
     if specification is None:
         return None
-    statistics, reader = StatisticsOfEpisodes(specification), ShardReader()
-    for sample in (sample for part in parts for sample in part.samples):
-        statistics.add(reader.read_array(sample, STATES), reader.read_array(sample, ACTIONS))
-    reader.close()
-    return statistics.result()
+    samples = (sample for part in parts for sample in part.samples)
+    return _statistics_of(samples, specification, retry)
 
 
 def _index_to_json(index: ShardIndex) -> dict[str, Any]:
@@ -201,6 +212,7 @@ def _index_to_json(index: ShardIndex) -> dict[str, Any]:
         "format": INDEX_FORMAT,
         "version": INDEX_VERSION,
         "plan": index.plan_fingerprint,
+        "settings": index.plan_settings,
         "shards": [shard_to_json(shard) for shard in index.shards],
         "skipped": [asdict(video) for video in index.skipped],
         "specification": index.specification and index.specification.to_json(),
@@ -208,24 +220,21 @@ def _index_to_json(index: ShardIndex) -> dict[str, Any]:
     }
 
 
-def _read_index(path: Path, *, verify_files: bool) -> ShardIndex:
-    values = parse_json(path.read_bytes(), str(path))
+def _parse_index(data: bytes, folder: str) -> ShardIndex:
+    where = shown(join_url(folder, INDEX_NAME) if is_url(folder) else str(Path(folder, INDEX_NAME)))
+    values = parse_json(data, where)
     if values.get("format") != INDEX_FORMAT or values.get("version") != INDEX_VERSION:
         raise ShardError(
-            f"{path}: format '{values.get('format')}' version {values.get('version')}, this "
+            f"{where}: format '{values.get('format')}' version {values.get('version')}, this "
             f"program reads '{INDEX_FORMAT}' version {INDEX_VERSION}; pack again"
         )
     try:
-        index = _index_from_json(values, path.parent)
+        return _index_from_json(values, folder)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ShardError(f"{path} is damaged ({type(error).__name__}: {error})") from None
-    if verify_files:
-        for shard in index.shards:
-            _refuse_changed_shard(shard)
-    return index
+        raise ShardError(f"{where} is damaged ({type(error).__name__}: {error})") from None
 
 
-def _index_from_json(values: Mapping[str, Any], folder: Path) -> ShardIndex:
+def _index_from_json(values: Mapping[str, Any], folder: str) -> ShardIndex:
     specification, statistics = values["specification"], values["statistics"]
     return ShardIndex(
         shards=tuple(shard_from_json(shard, folder) for shard in values["shards"]),
@@ -234,27 +243,16 @@ def _index_from_json(values: Mapping[str, Any], folder: Path) -> ShardIndex:
         statistics=statistics
         and ColumnStatistics(**{name: tuple(column) for name, column in statistics.items()}),
         plan_fingerprint=values.get("plan"),
+        plan_settings=values.get("settings"),
     )
-
-
-def _refuse_changed_shard(shard: Shard) -> None:
-    try:
-        num_bytes = os.stat(shard.path).st_size
-    except FileNotFoundError:
-        raise ShardError(f"shard {shard.path} is in the index but missing") from None
-    if num_bytes != shard.num_bytes:
-        raise ShardError(
-            f"shard {shard.path} changed: {num_bytes} bytes, the index says {shard.num_bytes}; "
-            "pack again"
-        )
 
 
 def _refuse_repeated_shards(index: ShardIndex) -> None:
     seen: set[str] = set()
     for shard in index.shards:
-        path = os.path.realpath(shard.path)
+        path = shard.path if is_url(shard.path) else os.path.realpath(shard.path)
         if path in seen:
-            raise ShardError(f"shard {shard.path} is listed twice")
+            raise ShardError(f"shard {shown(shard.path)} is listed twice")
         seen.add(path)
 
 
@@ -263,6 +261,7 @@ def _refuse_repeated_keys(index: ShardIndex) -> None:
     for sample in index.samples:
         if sample.key in shard_of:
             raise ShardError(
-                f"key '{sample.key}' is in two shards: {shard_of[sample.key]} and {sample.shard}"
+                f"key '{sample.key}' is in two shards: {shown(shard_of[sample.key])} and "
+                f"{shown(sample.shard)}"
             )
         shard_of[sample.key] = sample.shard

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from data_pipelines.batch import SkippedSample
 
 logger = logging.getLogger(__name__)
+
+MAX_LISTED = 20  # samples named in the error that ends a run
 
 
 class TooManySkippedError(ValueError):
@@ -31,6 +34,7 @@ class SkipCounter:
         num_skipped: samples skipped.
         reasons: reason -> how often.
         keys: key -> how often.
+        reason_of_key: key -> why it was skipped first.
     """
 
     def __init__(self, max_skipped_fraction: float = 0.1, *, grace_samples: int = 100) -> None:
@@ -42,6 +46,7 @@ class SkipCounter:
         self.num_skipped = 0
         self.reasons: Counter[str] = Counter()
         self.keys: Counter[str] = Counter()
+        self.reason_of_key: dict[str, str] = {}
 
     def count(self, num_used: int, skipped: Sequence[SkippedSample]) -> None:
         """Takes one batch: how many samples it holds, and which were skipped to fill it.
@@ -55,9 +60,28 @@ class SkipCounter:
             if key not in self.keys:
                 logger.warning("skipped sample '%s': %s", key, reason)
             self.keys[key] += 1
+            self.reason_of_key.setdefault(key, reason)
             self.reasons[reason] += 1
         if self.num_seen >= self.grace_samples and self.fraction > self.max_skipped_fraction:
             raise TooManySkippedError(self._complaint())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the counts as plain values."""
+        return {
+            "num_seen": self.num_seen,
+            "num_skipped": self.num_skipped,
+            "reasons": dict(self.reasons),
+            "keys": dict(self.keys),
+            "reason_of_key": dict(self.reason_of_key),
+        }
+
+    def add_state(self, state: dict[str, Any]) -> None:
+        """Adds counts of an earlier run."""
+        self.num_seen += state["num_seen"]
+        self.num_skipped += state["num_skipped"]
+        self.reasons.update(state["reasons"])
+        self.keys.update(state["keys"])
+        self.reason_of_key = {**self.reason_of_key, **state["reason_of_key"]}
 
     @property
     def fraction(self) -> float:
@@ -65,11 +89,13 @@ class SkipCounter:
         return self.num_skipped / self.num_seen if self.num_seen else 0.0
 
     def _complaint(self) -> str:
-        (reason, times), key = self.reasons.most_common(1)[0], next(iter(self.keys))
+        listed = [f"'{key}': {reason}" for key, reason in self.reason_of_key.items()]
+        rest = len(listed) - MAX_LISTED
+        more = f"; and {rest} more, each named in the log" if rest > 0 else ""
         return (
             f"{self.num_skipped} of {self.num_seen} samples skipped ({len(self.keys)} different "
-            f"ones), more than max_skipped_fraction={self.max_skipped_fraction:g}; first: key "
-            f"'{key}'; most frequent reason ({times} times): {reason}"
+            f"ones), more than max_skipped_fraction={self.max_skipped_fraction:g}: "
+            f"{'; '.join(listed[:MAX_LISTED])}{more}"
         )
 
 

@@ -1,7 +1,8 @@
 """Shards to batches: read by offset, decode, cut clips, transform, collate.
 
-A sample that cannot be used is replaced by another one that the plan's slot decides, and travels
-with the batch to the main process, where it is counted and named.
+In training a sample that cannot be used is replaced by another one that the plan's slot decides; in
+evaluation its place stays, marked as not valid. Either way it travels with the batch to the main
+process, where it is counted and named.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from data_pipelines.batch import ClipBatch, SkippedSample, TrajectoryBatch
 from data_pipelines.clip_sampling import ClipTooShortError
 from data_pipelines.decoders.base import DecoderName, VideoDecoder, decoder_class
 from data_pipelines.decoders.isolated import DecodingProcess
 from data_pipelines.frames import DecodeError
-from data_pipelines.plan import ResumableBatchSampler, Slot, mixed_seed
+from data_pipelines.plan import Slot, mixed_seed
 from data_pipelines.samples import Sample
 from data_pipelines.shard_index import ShardIndex
 from data_pipelines.shard_reader import ShardReader
@@ -39,19 +40,53 @@ class NothingUsable(NamedTuple):
     message: str
 
 
+class Collated(NamedTuple):
+    """What a worker sends.
+
+    Attributes:
+        batch: clips or windows.
+        num_used: samples that it was made of, padding not counted.
+    """
+
+    batch: ClipBatch | TrajectoryBatch
+    num_used: int
+
+
 SampleT = TypeVar("SampleT")
 
 
 class ShardDataset(Dataset, ABC, Generic[SampleT]):
-    """Samples by slot, with replacement of those that cannot be used."""
+    """Samples by slot.
+
+    Args:
+        index: the shards.
+        decoder: a name from `decoder_names`.
+        isolate_decoding: decode in a child process, whose crash or hang costs one sample; None:
+            where no checksum proves that the bytes are those that packing has decoded in a child.
+        reader: of the shards' members; None: one without a cache.
+        replace_unusable: another sample takes the place of one that cannot be used (training);
+            False marks its place as not valid, so that no sample comes twice (evaluation).
+
+    Attributes:
+        clips_per_sample: rows of a batch that one sample gives.
+    """
+
+    clips_per_sample: int = 1
 
     def __init__(
-        self, index: ShardIndex, *, decoder: DecoderName, isolate_decoding: bool = False
+        self,
+        index: ShardIndex,
+        *,
+        decoder: DecoderName,
+        isolate_decoding: bool | None = None,
+        reader: ShardReader | None = None,
+        replace_unusable: bool = True,
     ) -> None:
         self.samples = index.samples
         self.decoder = decoder
         self.isolate_decoding = isolate_decoding
-        self.reader = ShardReader()
+        self.replace_unusable = replace_unusable
+        self.reader = reader or ShardReader()
         self._process: DecodingProcess | None = None
 
     @abstractmethod
@@ -60,10 +95,16 @@ class ShardDataset(Dataset, ABC, Generic[SampleT]):
     ) -> SampleT:
         """Reads one sample; everything random comes from the generator."""
 
+    @abstractmethod
+    def blank(self, key: str, skipped: tuple[SkippedSample, ...]) -> SampleT:
+        """Returns zeros of a sample's shape, not valid: padding, or what could not be read."""
+
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, slot: Slot) -> SampleT | NothingUsable:
+        if slot.is_padding:
+            return self.blank("", ())
         skipped: list[SkippedSample] = []
         for sample_index in self._candidates(slot):
             sample = self.samples[sample_index]
@@ -72,11 +113,15 @@ class ShardDataset(Dataset, ABC, Generic[SampleT]):
                 return self.read(sample, generator, tuple(skipped))
             except (DecodeError, ClipTooShortError, ShardError) as error:
                 skipped.append(SkippedSample(sample.key, _reason(error)))
+        if not self.replace_unusable:
+            return self.blank(skipped[0].key, tuple(skipped))
         return NothingUsable(nothing_usable(len(skipped), len(self.samples), skipped[0]))
 
     def _candidates(self, slot: Slot) -> Iterator[int]:
         """Yields the slot's own sample, then reserves in an order that the slot decides."""
         yield slot.sample_index
+        if not self.replace_unusable:
+            return
         generator = torch.Generator().manual_seed(mixed_seed(slot.seed, 1))
         order = torch.randperm(len(self.samples), generator=generator)
         reserves = order[order != slot.sample_index][:MAX_REPLACEMENTS]
@@ -85,7 +130,10 @@ class ShardDataset(Dataset, ABC, Generic[SampleT]):
     def _open(self, sample: Sample) -> VideoDecoder:
         data = self.reader.read(sample, sample.video_extension)
         decoder = decoder_class(self.decoder)
-        if not self.isolate_decoding:
+        isolate = self.isolate_decoding
+        if isolate is None:
+            isolate = sample.members[sample.video_extension].crc32 is None
+        if not isolate:
             return decoder(data, sample.key)
         if self._process is None:
             self._process = DecodingProcess(decoder, timeout_seconds=DECODING_TIMEOUT_SECONDS)
@@ -110,8 +158,8 @@ class CountingLoader(DataLoader):
 
     def __init__(
         self,
-        dataset: ShardDataset,
-        batch_sampler: ResumableBatchSampler,
+        dataset: Dataset,
+        batch_sampler: Sampler[list[Slot]],
         *,
         skips: SkipCounter,
         data_fingerprint: str = "",
@@ -122,7 +170,7 @@ class CountingLoader(DataLoader):
         super().__init__(
             dataset,
             batch_sampler=batch_sampler,
-            collate_fn=collate,
+            collate_fn=_collate_and_count,
             num_workers=num_workers,
             prefetch_factor=prefetch_factor if num_workers else None,
             persistent_workers=num_workers > 0,
@@ -131,14 +179,20 @@ class CountingLoader(DataLoader):
         )
         self.skips = skips
         self.data_fingerprint = data_fingerprint
-        self.samples_per_batch = batch_sampler.slots_per_batch
 
     def __iter__(self) -> Iterator[Any]:
-        for batch in super().__iter__():
-            if isinstance(batch, NothingUsable):
-                raise NoUsableSampleError(batch.message)
-            self.skips.count(self.samples_per_batch, batch.skipped)
+        has_valid, first_skipped = False, None
+        for collated in super().__iter__():
+            if isinstance(collated, NothingUsable):
+                raise NoUsableSampleError(collated.message)
+            batch, num_used = collated
+            self.skips.count(num_used, batch.skipped)
+            has_valid = has_valid or batch.is_valid is None or bool(batch.is_valid.any())
+            first_skipped = first_skipped or next(iter(batch.skipped), None)
             yield batch
+        if first_skipped is not None and not has_valid:
+            number = self.skips.num_skipped
+            raise NoUsableSampleError(nothing_usable(number, number, first_skipped))
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what the data is."""
@@ -162,6 +216,13 @@ def collate(samples: Sequence[Any]) -> ClipBatch | TrajectoryBatch | NothingUsab
         if isinstance(sample, NothingUsable):
             return sample
     return type(samples[0]).join(samples)
+
+
+def _collate_and_count(samples: Sequence[Any]) -> Collated | NothingUsable:
+    batch = collate(samples)
+    if isinstance(batch, NothingUsable):
+        return batch
+    return Collated(batch, sum(sample.is_valid for sample in samples))
 
 
 def _reason(error: Exception) -> str:

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from data_pipelines.remote_files import RemoteFile, RemoteFiles
+from data_pipelines.urls import is_url, shown
+
 BLOCK = 512
 MAX_NAME_CHARACTERS = 255
 _REGULAR = (b"0", b"\0")
@@ -30,8 +33,29 @@ class TarMember:
     size: int
 
 
+def open_tar(path: str | Path, *, remote: RemoteFiles | None = None) -> BinaryIO | RemoteFile:
+    """Opens a tar of this machine, or one behind a URL, of which only what is read is fetched.
+
+    Args:
+        path: a path or a URL.
+        remote: how to read a URL; None takes the usual patience.
+
+    Raises:
+        OSError: if it cannot be opened.
+    """
+    if is_url(str(path)):
+        return RemoteFile(remote or RemoteFiles(), str(path))
+    return Path(path).open("rb")
+
+
 def walk_tar(path: str | Path) -> list[TarMember]:
-    """Returns all members of an uncompressed tar of regular files.
+    """Returns all members of an uncompressed tar of regular files; raises as `walk_open_tar`."""
+    with open_tar(path) as file:
+        return walk_open_tar(file, shown(str(path)))
+
+
+def walk_open_tar(file: BinaryIO | RemoteFile, path: str) -> list[TarMember]:
+    """Returns all members of an open tar, whose name is for messages only.
 
     Raises:
         ShardError: if the file is truncated, if a header is damaged, if a size does not fit the
@@ -39,27 +63,25 @@ def walk_tar(path: str | Path) -> list[TarMember]:
             or if data follows the end mark.
         OSError: if the file cannot be read.
     """
-    path = Path(path)
-    num_bytes = path.stat().st_size
+    num_bytes = file.seek(0, os.SEEK_END)
+    offset = file.seek(0)
     members: list[TarMember] = []
-    with path.open("rb") as file:
-        offset = 0
-        while True:
-            header = file.read(BLOCK)
-            if len(header) < BLOCK:
-                raise ShardError(f"{path}: truncated: no end mark at byte {offset}")
-            if header == bytes(BLOCK):
-                break
-            member = _parse_header(header, path=path, offset=offset, num_bytes=num_bytes)
-            members.append(member)
-            offset = member.offset + -(-member.size // BLOCK) * BLOCK
-            file.seek(offset)
-        _refuse_data_after_end(file, path=path)
+    while True:
+        header = file.read(BLOCK)
+        if len(header) < BLOCK:
+            raise ShardError(f"{path}: truncated: no end mark at byte {offset}")
+        if header == bytes(BLOCK):
+            break
+        member = _parse_header(header, path=path, offset=offset, num_bytes=num_bytes)
+        members.append(member)
+        offset = member.offset + -(-member.size // BLOCK) * BLOCK
+        file.seek(offset)
+    _refuse_data_after_end(file, path=path)
     _refuse_duplicates(members, path)
     return members
 
 
-def _parse_header(header: bytes, *, path: Path, offset: int, num_bytes: int) -> TarMember:
+def _parse_header(header: bytes, *, path: str, offset: int, num_bytes: int) -> TarMember:
     where = f"{path}: header at byte {offset}"
     if header[257:262] != b"ustar":
         hint = " (compressed? unpack it first)" if header[:2] == b"\x1f\x8b" else ""
@@ -99,7 +121,7 @@ def _octal(field: bytes, where: str) -> int:
     return int(text, 8)
 
 
-def _refuse_data_after_end(file: BinaryIO, *, path: Path) -> None:
+def _refuse_data_after_end(file: BinaryIO | RemoteFile, *, path: str) -> None:
     """The end mark is two zero blocks; writers fill up with zeros, and nothing else may follow."""
     second = file.read(BLOCK)
     if len(second) < BLOCK:
@@ -111,7 +133,7 @@ def _refuse_data_after_end(file: BinaryIO, *, path: Path) -> None:
         rest = file.read(1 << 20)
 
 
-def _refuse_duplicates(members: list[TarMember], path: Path) -> None:
+def _refuse_duplicates(members: list[TarMember], path: str) -> None:
     seen: set[str] = set()
     for member in members:
         if member.name in seen:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+_RESIZED_AT_ONCE_BYTES = 4 << 20
+
 
 class CropBox(NamedTuple):
     """A rectangle in a frame, in pixels."""
@@ -25,6 +27,11 @@ class CropBox(NamedTuple):
 
 class ClipTransform(Protocol):
     """(time, height, width, 3) uint8 -> (3, time, image_size, image_size) uint8."""
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the result."""
+        ...
 
     def __call__(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """Transforms one clip; all randomness comes from the generator."""
@@ -84,6 +91,42 @@ class ResizeShortSideAndCenterCrop:
 
 
 @dataclass(frozen=True)
+class SquareAlongLongSide:
+    """One of several squares along the long side, resized: a spatial view. Draws nothing.
+
+    Squares as large as the short side, equally spaced from one end (top or left) to the other; of
+    three the middle one is the centre crop. The rule of multi-view evaluation; a square frame
+    gives the same view each time.
+
+    Attributes:
+        image_size: height and width of the result.
+        place: which square, in [0, num_places), from the top or from the left.
+        num_places: how many there are; the only one is the centre.
+        antialias: smooth before shrinking.
+    """
+
+    image_size: int
+    place: int = 0
+    num_places: int = 1
+    antialias: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.place < self.num_places:
+            raise ValueError(f"place must be in [0, {self.num_places}), got {self.place}")
+
+    def __call__(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+        """Returns (3, time, image_size, image_size), uint8."""
+        height, width = frames.shape[1:3]
+        side, slack = min(height, width), abs(height - width)
+        offset = slack // 2 if self.num_places == 1 else slack * self.place // (self.num_places - 1)
+        top, left = (offset, 0) if height > width else (0, offset)
+        size = (self.image_size, self.image_size)
+        return crop_and_resize(
+            frames, CropBox(top, left, side, side), size, antialias=self.antialias
+        )
+
+
+@dataclass(frozen=True)
 class ResizeWholeFrame:
     """Resizes without cropping, so that what an action moved is still in sight.
 
@@ -130,6 +173,10 @@ def crop_and_resize(
 ) -> Tensor:
     """Cuts one box out of all frames, then resizes: cropping first saves the work.
 
+    Pixels keep the order in which decoders give them, channels last, which is the faster one to
+    resize. Large frames go a few at a time: the resizing copies the cut piece, and for a copy of
+    tens of megabytes the system clears fresh memory each time.
+
     Args:
         frames: (time, height, width, 3), uint8.
         box: inside the frame.
@@ -142,8 +189,13 @@ def crop_and_resize(
     top, left, height, width = box
     images = frames[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
     # images: (time, 3, height, width)
-    if (height, width) != size:
-        images = functional.resize(images, list(size), antialias=antialias)
+    if (height, width) == size:
+        return images.transpose(0, 1)
+    at_once = max(1, _RESIZED_AT_ONCE_BYTES // (3 * height * width))
+    parts = [
+        functional.resize(part, list(size), antialias=antialias) for part in images.split(at_once)
+    ]
+    images = parts[0] if len(parts) == 1 else torch.cat(parts)
     return images.transpose(0, 1)  # (3, time, *size)
 
 

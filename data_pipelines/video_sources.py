@@ -1,8 +1,8 @@
 """Where videos come from: a folder, a list of paths, or a bucket; and how their bytes are read.
 
-A list is a CSV or Parquet file with a column `path` (and optionally `label`, `start` and `end` in
-seconds), or a text file of lines `path label` or `path::label`, as the official recipes have it.
-Relative paths are relative to the list. A bucket is a URL that fsspec can read.
+A list is a CSV or Parquet file with a column `path` (and optionally `label`, `group`, `start` and
+`end` in seconds), or a text file of lines `path label` or `path::label`, as the official recipes
+have it. Relative paths are relative to the list. A bucket is a URL that fsspec can read.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from data_pipelines.remote_files import RemoteFiles
+from data_pipelines.urls import is_url, join_url, shown
 
 VIDEO_EXTENSIONS = ("mp4", "mov", "mkv", "webm", "avi", "m4v")
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 LIST_EXTENSIONS = ("csv", "txt", "tsv", "list", "parquet")
 
 
@@ -29,12 +33,14 @@ class VideoSource:
         label: what the list says; else the folder the video lies in; None without either.
         start_seconds: where the part begins, None for the beginning.
         end_seconds: where it ends, None for the end.
+        group: what must stay together when the set is split; "" if the list does not say.
     """
 
     path: str
     label: str | None = None
     start_seconds: float | None = None
     end_seconds: float | None = None
+    group: str = ""
 
     @property
     def is_part(self) -> bool:
@@ -63,8 +69,14 @@ class VideoSources:
     videos: tuple[VideoSource, ...]
 
 
-def find_sources(place: str | Path) -> VideoSources:
+def find_sources(
+    place: str | Path, *, extensions: Sequence[str] = VIDEO_EXTENSIONS
+) -> VideoSources:
     """Returns the videos of a folder (with its sub-folders), a list, or a bucket's URL.
+
+    Args:
+        place: folder, list or URL.
+        extensions: of the files to look for in a folder or a bucket, such as those of images.
 
     Raises:
         FileNotFoundError: if there is nothing at that place.
@@ -72,25 +84,30 @@ def find_sources(place: str | Path) -> VideoSources:
         ImportError: if the place needs a package that is not installed.
     """
     if is_url(str(place)):
-        root, videos = str(place).rstrip("/"), _videos_in_bucket(str(place).rstrip("/"))
+        root = str(place).rstrip("/")
+        videos = _videos_in_bucket(root, extensions)
     elif Path(place).is_dir():
         root = str(place)
-        videos = [VideoSource(path, _folder_name(path)) for path in find_videos(place)]
+        videos = [VideoSource(path, _folder_name(path)) for path in find_videos(place, extensions)]
     elif Path(place).is_file():
         if str(place).rpartition(".")[2].lower() not in LIST_EXTENSIONS:
             raise ValueError(f"{place} is no list of videos; its name must end in .csv or .parquet")
-        root, videos = _relative_to_common_root(read_list(place), Path(place))
+        root, videos = _relative_to_common_root(read_list(place, extensions), Path(place))
     else:
         raise FileNotFoundError(f"no folder and no list of videos at {place}")
     videos = sorted(videos, key=lambda v: (v.path, v.start_seconds or 0.0, v.end_seconds or 0.0))
     for before, video in itertools.pairwise(videos):
         if before.name == video.name:
-            raise ValueError(f"{place}: {video.name} is listed twice")
+            raise ValueError(f"{shown(str(place))}: {video.name} is listed twice")
     return VideoSources(root, tuple(videos))
 
 
-def find_videos(folder: str | Path) -> list[str]:
+def find_videos(folder: str | Path, extensions: Sequence[str] = VIDEO_EXTENSIONS) -> list[str]:
     """Returns the paths of all video files below a folder, relative to it and sorted.
+
+    Args:
+        folder: searched with its sub-folders; hidden files are left alone.
+        extensions: of the files to look for.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -99,39 +116,40 @@ def find_videos(folder: str | Path) -> list[str]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")
-    paths = sorted(_walk(folder))
+    paths = sorted(_walk(folder, extensions))
     if not paths:
-        raise ValueError(f"no video in {folder}; looked for {', '.join(VIDEO_EXTENSIONS)}")
+        _refuse_none(folder, extensions)
     return paths
 
 
-def read_list(path: str | Path) -> list[VideoSource]:
+def read_list(path: str | Path, extensions: Sequence[str] = VIDEO_EXTENSIONS) -> list[VideoSource]:
     """Reads a list of videos; paths are as they stand there.
+
+    Args:
+        path: of the list.
+        extensions: that tell a path with spaces from a label behind it.
 
     Raises:
         ValueError: if there is no column `path`, if a time is no number, or if no video is named.
         ImportError: for a Parquet file without pyarrow.
     """
     path = Path(path)
-    rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _text_rows(path)
+    rows = (
+        _parquet_rows(path) if path.suffix.lower() == ".parquet" else _text_rows(path, extensions)
+    )
     videos = [_source_of_row(row, f"{path}, row {n}") for n, row in enumerate(rows, start=1)]
     if not videos:
         raise ValueError(f"{path} names no video")
     return videos
 
 
-def is_url(place: str) -> bool:
-    """Returns whether a place is to be read through fsspec."""
-    return "://" in place
-
-
 def join(root: str, path: str) -> str:
     """Returns where a video lies: a path or a URL."""
-    return f"{root}/{path}" if is_url(root) else os.path.join(root, path)
+    return join_url(root, path) if is_url(root) else os.path.join(root, path)
 
 
 def read_source(root: str, path: str) -> bytes:
-    """Returns the bytes of a video.
+    """Returns the bytes of a video; a URL is asked again if it fails (see `remote_files`).
 
     Raises:
         OSError: if it cannot be read.
@@ -139,8 +157,7 @@ def read_source(root: str, path: str) -> bytes:
     """
     if not is_url(root):
         return Path(root, path).read_bytes()
-    filesystem = _filesystem(root)
-    return filesystem.cat_file(join(root, path))
+    return RemoteFiles().read_whole(join(root, path))
 
 
 def size_and_time(root: str, path: str) -> tuple[int | None, int | str | None]:
@@ -152,35 +169,19 @@ def size_and_time(root: str, path: str) -> tuple[int | None, int | str | None]:
         if not is_url(root):
             about = os.stat(join(root, path))
             return about.st_size, about.st_mtime_ns
-        info = _filesystem(root).info(join(root, path))
+        return RemoteFiles().about(join(root, path))
     except OSError:
         return None, None
-    times = [info.get(name) for name in ("etag", "ETag", "mtime", "LastModified", "created")]
-    return info.get("size"), next((str(time) for time in times if time is not None), None)
 
 
-def _filesystem(url: str) -> Any:  # noqa: ANN401
-    import fsspec
-
-    protocol = url.partition("://")[0]
-    try:
-        return fsspec.filesystem(protocol)
-    except ImportError as error:
-        raise ImportError(f"{protocol}:// needs another package: {error}") from None
-    except ValueError:
-        raise ValueError(f"{url}: fsspec knows no '{protocol}://'") from None
-
-
-def _videos_in_bucket(url: str) -> list[VideoSource]:
-    filesystem = _filesystem(url)
-    base = filesystem._strip_protocol(url).rstrip("/")
-    paths = []
-    for found in filesystem.find(base):
-        path = found.removeprefix(base).lstrip("/")
-        if _is_video(posixpath.basename(path)) and "/." not in f"/{path}":
-            paths.append(path)
+def _videos_in_bucket(url: str, extensions: Sequence[str]) -> list[VideoSource]:
+    paths = [
+        path
+        for path in RemoteFiles().names_in(url)
+        if _has_one(extensions, posixpath.basename(path)) and "/." not in f"/{path}"
+    ]
     if not paths:
-        raise ValueError(f"no video in {url}; looked for {', '.join(VIDEO_EXTENSIONS)}")
+        _refuse_none(shown(url), extensions)
     return [VideoSource(path, _folder_name(path)) for path in paths]
 
 
@@ -188,19 +189,24 @@ def _folder_name(path: str) -> str | None:
     return posixpath.basename(posixpath.dirname(path)) or None
 
 
-def _is_video(name: str) -> bool:
-    return name.rpartition(".")[2].lower() in VIDEO_EXTENSIONS and not name.startswith(".")
+def _refuse_none(place: str | Path, extensions: Sequence[str]) -> NoReturn:
+    noun = "video" if tuple(extensions) == VIDEO_EXTENSIONS else "image"
+    raise ValueError(f"no {noun} in {place}; looked for {', '.join(extensions)}")
 
 
-def _walk(folder: Path) -> Iterator[str]:
+def _has_one(extensions: Sequence[str], name: str) -> bool:
+    return name.rpartition(".")[2].lower() in extensions and not name.startswith(".")
+
+
+def _walk(folder: Path, extensions: Sequence[str]) -> Iterator[str]:
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
-            if _is_video(name):
+            if _has_one(extensions, name):
                 yield (Path(parent) / name).relative_to(folder).as_posix()
 
 
-def _text_rows(path: Path) -> Iterator[dict[str, Any]]:
+def _text_rows(path: Path, extensions: Sequence[str]) -> Iterator[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
@@ -212,10 +218,10 @@ def _text_rows(path: Path) -> Iterator[dict[str, Any]]:
         return
     for line in lines:
         if line.strip():
-            yield _row_of_plain_line(line.strip())
+            yield _row_of_plain_line(line.strip(), extensions)
 
 
-def _row_of_plain_line(line: str) -> dict[str, str]:
+def _row_of_plain_line(line: str, extensions: Sequence[str]) -> dict[str, str]:
     """Splits `path label`, `path,label` or `path::label`; a path may have spaces.
 
     The label is the last word, if it is a number or if what comes before ends as a video does.
@@ -223,7 +229,7 @@ def _row_of_plain_line(line: str) -> dict[str, str]:
     for separator in ("::", ",", " "):
         path, found, label = line.rpartition(separator)
         path, label = path.strip(), label.strip()
-        is_label = separator == "::" or label.lstrip("-").isdigit() or _is_video(path)
+        is_label = separator == "::" or label.lstrip("-").isdigit() or _has_one(extensions, path)
         if found and is_label:
             return {"path": path, "label": label}
     return {"path": line}
@@ -246,6 +252,7 @@ def _source_of_row(row: dict[str, Any], where: str) -> VideoSource:
         label=None if label in (None, "") else str(label),
         start_seconds=_seconds(row.get("start"), where),
         end_seconds=_seconds(row.get("end"), where),
+        group="" if row.get("group") is None else str(row["group"]),
     )
 
 

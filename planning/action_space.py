@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -70,3 +71,50 @@ class ActionSpec:
         if not np.isfinite(action).all():
             raise ValueError(f"action must be finite, got {action.tolist()}")
         return np.clip(action, np.array(self.low, np.float32), np.array(self.high, np.float32))
+
+
+@dataclass(frozen=True)
+class ActionSteps:
+    """How one action of a world model becomes actions of an environment, one for each step.
+
+    Attributes:
+        num_steps: steps of the environment that one action of the model spans.
+        way: "one_after_the_other": the model's action is that many actions side by side;
+            "repeated": the same action in every step; "in_equal_parts": it is their sum, of which
+            every step does its part.
+
+    Raises:
+        ValueError: if there is no step.
+    """
+
+    num_steps: int = 1
+    way: Literal["one_after_the_other", "repeated", "in_equal_parts"] = "one_after_the_other"
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
+
+    def joined(self, spec: ActionSpec) -> ActionSpec:
+        """Returns what an action of the model means in an environment of these actions."""
+        steps = self.num_steps
+        if steps == 1 or self.way == "repeated":
+            return spec
+        if self.way == "in_equal_parts":
+            low, high = (tuple(steps * bound for bound in side) for side in (spec.low, spec.high))
+            return ActionSpec(spec.names, spec.units, low, high)
+        names = tuple(f"{name}@{step}" for step in range(steps) for name in spec.names)
+        return ActionSpec(names, spec.units * steps, spec.low * steps, spec.high * steps)
+
+    def split(self, actions: Tensor) -> Tensor:
+        """Returns the environment's actions of a plan; the inverse of joining them.
+
+        Args:
+            actions: (horizon, dimension of the model's action).
+
+        Returns:
+            (horizon * num_steps, dimension of the environment's action).
+        """
+        if self.way == "one_after_the_other":
+            return actions.reshape(len(actions) * self.num_steps, -1)
+        parts = actions / self.num_steps if self.way == "in_equal_parts" else actions
+        return parts.repeat_interleave(self.num_steps, dim=0)

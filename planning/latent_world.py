@@ -10,6 +10,7 @@ from torch import Tensor
 
 from jepa.checkpoints.native import load_world_model
 from jepa.models.world_model import LatentWorldModel
+from planning.action_space import ActionSteps
 from planning.types import Latent
 
 
@@ -49,6 +50,28 @@ class LatentWorld:
     def action_dim(self) -> int:
         """Number of action dimensions the model was trained with."""
         return self.model.dynamics.action_dim
+
+    @property
+    def action_steps(self) -> ActionSteps:
+        """How an action of the model becomes actions of an environment."""
+        actions = self.model.actions
+        if actions is None or actions.num_steps == 1:
+            return ActionSteps()
+        if actions.mode == "concatenate":
+            return ActionSteps(actions.num_steps, "one_after_the_other")
+        is_sum = actions.reduction == "sum"
+        return ActionSteps(actions.num_steps, "in_equal_parts" if is_sum else "repeated")
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """How long a step of an environment must last; None if any will do.
+
+        Poses that differ by so much do so in a certain time, so this is of pose differences only.
+        """
+        actions = self.model.actions
+        if actions is None or actions.mode != "pose_difference":
+            return None
+        return 1 / actions.frames_per_second
 
     @property
     def image_size(self) -> int:

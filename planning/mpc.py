@@ -22,7 +22,8 @@ class PlanRecord:
     Attributes:
         step: environment step at which it was made.
         plan: what the planner returned.
-        imagined_distances: (horizon,), latent distance to the goal along the chosen sequence.
+        imagined_distances: (horizon,), latent distance to the goal along the chosen sequence,
+            after each action of the world model.
     """
 
     step: int
@@ -69,7 +70,8 @@ class PlanningPolicy:
     Args:
         world: the trained world model.
         planner: chooses action sequences.
-        execute_steps: actions executed of each plan, from 1 to the horizon.
+        execute_steps: actions executed of each plan, from 1 to the horizon. Where an action of the
+            world model spans several steps of the environment, each takes so many.
         reduction: over the steps of an imagined rollout, see `GoalDistance`.
         seed: of the planner's samples.
         deadline_seconds: for each plan; None plans to the end.
@@ -132,13 +134,7 @@ class PlanningPolicy:
         return now
 
     def _cost_of(self, environment: Environment) -> GoalDistance:
-        spec = environment.action_spec
-        if spec.dim != self.world.action_dim:
-            raise ValueError(
-                f"the world model imagines actions of {self.world.action_dim} dimensions, "
-                f"{environment.name} has {spec.dim} ({', '.join(spec.names)}); "
-                "use a world model that was trained on this environment"
-            )
+        _refuse_other_actions(self.world, environment)
         goal = self.world.encode(environment.goal.frame)
         return GoalDistance(goal, self.world.distance, self.reduction)
 
@@ -147,7 +143,7 @@ class PlanningPolicy:
             self.world,
             now,
             cost=cost,
-            action_spec=environment.action_spec,
+            action_spec=self.world.action_steps.joined(environment.action_spec),
             generator=self._generator,
             previous_plan=self.plans[-1].plan if self.plans else None,
             executed_steps=self.execute_steps,
@@ -156,7 +152,27 @@ class PlanningPolicy:
         with torch.inference_mode():
             imagined = cost.per_step(self.world.rollout(now, plan.actions[None]))[0]
         self.plans.append(PlanRecord(self._num_steps, plan, imagined.cpu().numpy()))
-        return list(plan.actions[: self.execute_steps].cpu().numpy())
+        chosen = plan.actions[: self.execute_steps].cpu()
+        return list(self.world.action_steps.split(chosen).numpy())
+
+
+def _refuse_other_actions(world: LatentWorld, environment: Environment) -> None:
+    """Raises if the environment's actions are not those that the world model learned."""
+    spec, steps = environment.action_spec, world.action_steps
+    if steps.joined(spec).dim != world.action_dim:
+        each = f", {steps.num_steps} steps of it {steps.joined(spec).dim}"
+        raise ValueError(
+            f"the world model imagines actions of {world.action_dim} dimensions, "
+            f"{environment.name} has {spec.dim}{each if steps.num_steps > 1 else ''} "
+            f"({', '.join(spec.names)}); use a world model that was trained on this environment"
+        )
+    expected, seconds = world.seconds_per_step, 1 / environment.frames_per_second
+    if expected is not None and abs(seconds - expected) > 0.1 * expected:
+        raise ValueError(
+            f"the world model's actions are pose differences over {expected:.3g} s, a step of "
+            f"{environment.name} lasts {seconds:.3g} s; make the environment step at "
+            f"{1 / expected:g} per second, or train with frame_stride=1"
+        )
 
 
 def run_episode(

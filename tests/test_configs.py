@@ -34,6 +34,20 @@ def test_a_config_is_understood(path, capsys, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("path", sorted((CONFIGS / "data").glob("*.yaml")), ids=named)
+def test_a_data_config_is_understood_on_top_of_a_training_config(path, capsys):
+    written = yaml.safe_load(path.read_text())["data"]
+    kind = "world_model" if "Trajectory" in written["class_path"] else "pretrain"
+    base = CONFIGS / kind / "tiny.yaml"
+    configs = ["--config", str(base), "--config", str(path)]
+    assert main(["fit", *configs, "--print_config"]) == 0, capsys.readouterr().err
+    understood = yaml.safe_load(capsys.readouterr().out)["data"]
+    assert understood["class_path"] == written["class_path"]
+    for name, value in written["init_args"].items():
+        if not isinstance(value, list | dict):  # of those, parts with defaults are filled in
+            assert understood["init_args"][name] == value
+
+
 @pytest.mark.parametrize(
     "place", [("model", "init_args"), ("model", "init_args", "encoder", "init_args"), ("trainer",)]
 )

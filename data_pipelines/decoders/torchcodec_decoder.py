@@ -22,7 +22,7 @@ from data_pipelines.frames import DecodeError
 
 try:
     from torchcodec.decoders import (  # pyright: ignore[reportMissingImports]
-        VideoDecoder as Reader,
+        VideoDecoder as Reader,  # pyright: ignore[reportPrivateImportUsage]
     )
 except ImportError as error:
     raise ImportError(

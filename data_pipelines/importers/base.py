@@ -155,6 +155,21 @@ def stride_of_rate(source_rate: float, frames_per_second: float | None) -> int:
     return stride
 
 
+def joined_actions(actions: np.ndarray, stride: int) -> np.ndarray:
+    """Joins the actions between frames that are kept.
+
+    Args:
+        actions: (num_frames, dim): actions[t] was sent at frame t.
+        stride: every so many frames one is kept.
+
+    Returns:
+        (kept - 1, stride * dim): row i holds the actions of frames i * stride to
+        (i + 1) * stride - 1, one after the other. The last frame's action leads nowhere.
+    """
+    steps = max(len(actions) - 1, 0) // stride
+    return actions[: steps * stride].reshape(steps, stride * actions.shape[1]).copy()
+
+
 def _summary(path: Path) -> str:
     """Returns the string that a file assigns to SUMMARY, without running the file."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -48,7 +48,7 @@ from data_pipelines.importers.base import (
     stride_of_rate,
 )
 from data_pipelines.manifest import SkippedVideo
-from data_pipelines.pose_differences import pose_differences
+from data_pipelines.pose_differences import ROTATION, pose_differences
 from data_pipelines.shard_writing import key_of_path
 from data_pipelines.trajectories import Episode, TrajectorySpecification, refuse_bad_episode
 
@@ -152,7 +152,7 @@ class DroidImporter:
             action_high=(2.0,) * 3 + (np.pi,) * 3 + (1.0,),
             frames_per_second=self.source_rate / self.stride,
             frame="base",
-            rotation="extrinsic xyz Euler, radians",
+            rotation=ROTATION,
             gripper="closedness, 0 open to 1 closed",
             action_kind="pose difference",
         )

@@ -38,19 +38,18 @@ from data_pipelines.hdf5_files import (
     Hdf5Group,
     bounds_of_actions,
     hdf5_files,
-    joined_names,
     open_hdf5,
     read_array,
 )
 from data_pipelines.importers.base import (
     SourceError,
+    joined_actions,
     refuse_bad_image_size,
     resized,
     stride_of_rate,
 )
-from data_pipelines.importers.lerobot import joined_actions
 from data_pipelines.shard_writing import key_of_path
-from data_pipelines.trajectories import Episode, TrajectorySpecification
+from data_pipelines.trajectories import Episode, TrajectorySpecification, joined_names
 
 SUMMARY = "RoboMimic and LIBERO: HDF5 files with data/demo_N/actions and data/demo_N/obs"
 

@@ -24,6 +24,7 @@ from data_pipelines.decoders.base import VideoDecoder, decoder_class
 from data_pipelines.images import decode_image
 from data_pipelines.importers.base import (
     SourceError,
+    joined_actions,
     refuse_bad_image_size,
     resized,
     stride_of_rate,
@@ -40,7 +41,7 @@ from data_pipelines.lerobot_layout import (
     read_json,
 )
 from data_pipelines.parquet import ParquetReader
-from data_pipelines.trajectories import Episode, TrajectorySpecification
+from data_pipelines.trajectories import Episode, TrajectorySpecification, joined_names
 
 SUMMARY = "LeRobotDataset v3.0 folder, videos or images (needs pyarrow)"
 
@@ -161,21 +162,6 @@ class LeRobotSource:
         return _filled(pieces, len(kept))
 
 
-def joined_actions(actions: np.ndarray, stride: int) -> np.ndarray:
-    """Joins the actions between frames that are kept.
-
-    Args:
-        actions: (num_frames, dim): actions[t] was sent at frame t.
-        stride: every so many frames one is kept.
-
-    Returns:
-        (kept - 1, stride * dim): row i holds the actions of frames i * stride to
-        (i + 1) * stride - 1, one after the other. The last frame's action leads nowhere.
-    """
-    steps = max(len(actions) - 1, 0) // stride
-    return np.ascontiguousarray(actions[: steps * stride].reshape(steps, -1))
-
-
 class _OpenTable:
     """The Parquet file of the episode at hand; the one before is closed."""
 
@@ -235,11 +221,10 @@ def _specification(
     names = _names(action, "action")
     low, high = _bounds(info, places, action, len(names))
     about = _about(action)
-    steps = [f"@{step}" for step in range(stride)] if stride > 1 else [""]
     return TrajectorySpecification(
         state_names=_names(state, "state"),
         state_units=_units(state),
-        action_names=tuple(f"{name}{step}" for step in steps for name in names),
+        action_names=joined_names(names, stride),
         action_units=_units(action) * stride,
         action_low=low * stride,
         action_high=high * stride,

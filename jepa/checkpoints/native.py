@@ -23,7 +23,7 @@ from jepa.models.jepa_model import JepaModel
 from jepa.models.latents import LatentSpace, PatchTokens, SlowFeatures
 from jepa.models.pooler import AttentiveProbe
 from jepa.models.predictor import MaskedLatentPredictor
-from jepa.models.world_model import ColumnScaling, LatentWorldModel
+from jepa.models.world_model import ActionColumns, ColumnScaling, LatentWorldModel
 from jepa.version import __version__
 
 CARD = "README.md"
@@ -225,12 +225,13 @@ def load_weights(
 
 def _build_world_model(config: dict[str, Any]) -> LatentWorldModel:
     latents, settings = dict(config["latents"]), dict(config["world_model"])
-    encoder = build_encoder(config)
+    encoder, actions = build_encoder(config), settings.pop("actions", None)
     with torch.device("meta"):
         return LatentWorldModel(
             encoder,
             LATENTS[latents.pop("name")](**latents),
             scaling=ColumnScaling(**settings.pop("scaling")),
+            actions=None if actions is None else ActionColumns.from_config(actions),
             **settings,
         )
 

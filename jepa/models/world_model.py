@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,39 @@ class ColumnScaling(NamedTuple):
     action_std: Sequence[float]
 
 
+class ActionColumns(NamedTuple):
+    """What an action of the model means, as the training data say it.
+
+    Attributes:
+        names: (action_dim,).
+        units: (action_dim,).
+        low: (action_dim,), the least value.
+        high: (action_dim,), the greatest value.
+        frames_per_second: of the frames that the model saw: an action lasts one over this.
+        mode: "recorded"; "concatenate": num_steps recorded actions one after the other; "repeat":
+            one that stands for num_steps; "pose_difference": between the poses of the hand.
+        reduction: how one action stands for several: "equal", "mean", "sum" or "first".
+        num_steps: recorded actions in one of the model's.
+    """
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    frames_per_second: float
+    mode: str
+    reduction: str
+    num_steps: int
+
+    @classmethod
+    def from_config(cls, values: Mapping[str, Any]) -> ActionColumns:
+        """Builds the columns that a config.json holds."""
+        arguments: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**arguments)
+
+
 class LatentWorldModel(nn.Module):
     """Encodes frames and imagines what actions do to them. Actions come in raw units.
 
@@ -40,6 +73,7 @@ class LatentWorldModel(nn.Module):
         latents: what the encoder's patch tokens become.
         scaling: statistics of states and actions.
         uses_state: feed proprioception to the dynamics; without it only pixels count.
+        actions: what an action means; None if nobody says.
         dim: width of the dynamics.
         depth: blocks of the dynamics.
         num_heads: attention heads of the dynamics.
@@ -47,7 +81,8 @@ class LatentWorldModel(nn.Module):
             `jepa.models.dynamics.ActionConditionedPredictor`.
 
     Raises:
-        ValueError: if poses should be added up in units that are not raw.
+        ValueError: if poses should be added up in units that are not raw, or if the scaling and
+            the meaning of actions differ in their columns.
     """
 
     predictor = None  # as `jepa.models.jepa_model.JepaModel` has, for masked latents
@@ -73,6 +108,7 @@ class LatentWorldModel(nn.Module):
         next_state: NextState = "learned",
         extrinsics_dim: int = 0,
         has_place_embedding: bool = True,
+        actions: ActionColumns | None = None,
     ) -> None:
         super().__init__()
         refuse_wrong_counts(dim=dim, depth=depth, num_heads=num_heads)
@@ -95,6 +131,10 @@ class LatentWorldModel(nn.Module):
             "extrinsics_dim": extrinsics_dim,
             "has_place_embedding": has_place_embedding,
         }
+        if actions is not None:
+            _refuse_other_meanings(actions, scaling)
+            self.config["actions"] = actions._asdict()
+        self.actions = actions
         self.encoder = encoder.requires_grad_(False)
         latents.build(encoder.grid[1:], encoder.dim)
         self.latents = latents
@@ -204,6 +244,14 @@ def _without_zero_stds(scaling: ColumnScaling) -> ColumnScaling:
         state_std=positive(scaling.state_mean, scaling.state_std),
         action_std=positive(scaling.action_mean, scaling.action_std),
     )
+
+
+def _refuse_other_meanings(actions: ActionColumns, scaling: ColumnScaling) -> None:
+    widths = {name: len(getattr(actions, name)) for name in ("names", "units", "low", "high")}
+    if set(widths.values()) != {len(scaling.action_mean)}:
+        raise ValueError(
+            f"actions have {widths}, the scaling has {len(scaling.action_mean)} columns of actions"
+        )
 
 
 def _refuse_other_columns(name: str, values: Tensor, mean: Tensor) -> None:

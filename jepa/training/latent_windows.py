@@ -80,6 +80,16 @@ class LatentWindows(L.LightningDataModule):
         return self.trajectories.statistics
 
     @property
+    def specification(self) -> Any:  # noqa: ANN401 - TrajectorySpecification, which we may not import
+        """Names, units, bounds and rate of states and actions."""
+        return self.trajectories.specification
+
+    @property
+    def action_windows(self) -> Any:  # noqa: ANN401 - ActionWindows, which we may not import
+        """How the actions of a window came about."""
+        return self.trajectories.action_windows
+
+    @property
     def skips(self) -> Any:  # noqa: ANN401 - SkipCounter, which we may not import
         """Skipped trajectories."""
         return self.trajectories.skips

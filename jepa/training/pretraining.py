@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+import torch
 from torch import Tensor
 
 from data_pipelines.batch import ClipBatch
@@ -102,10 +103,14 @@ class Pretraining(L.LightningModule):
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
         """Logs the loss under masks that are the same at every validation."""
-        video = normalize_pixels(batch.video)
-        masks = self.sample_masks(video, step=batch_idx)
-        loss = self.compare(self.predict(video, masks), self.target_encoder(video), masks)
-        self.log("validation/loss", loss.total, sync_dist=True, batch_size=len(video))
+        video = normalize_pixels(batch.only_valid().video)
+        total = torch.zeros((), device=video.device)  # a batch of padding only weighs nothing
+        if len(video):
+            masks = self.sample_masks(video, step=batch_idx)
+            total = self.compare(
+                self.predict(video, masks), self.target_encoder(video), masks
+            ).total
+        self.log("validation/loss", total, sync_dist=True, batch_size=len(video))
 
     def test_step(self, batch: ClipBatch, batch_idx: int) -> None:
         """The same as validation."""
@@ -142,6 +147,7 @@ class Pretraining(L.LightningModule):
 
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
         """Returns the target encoder's tokens (batch, tokens, dim) and the keys of the clips."""
+        batch = batch.only_valid()
         return {
             "keys": list(batch.keys),
             "tokens": self.target_encoder(normalize_pixels(batch.video)),

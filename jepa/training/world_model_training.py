@@ -17,7 +17,7 @@ from data_pipelines.batch import TrajectoryBatch
 from jepa.checkpoints.frame_encoders import load_frame_encoder, resolve_frame_encoder
 from jepa.checkpoints.native import save_world_model
 from jepa.models.latents import FrameMoments, LatentSpace, PatchTokens, SlowFeatures
-from jepa.models.world_model import ColumnScaling, LatentWorldModel
+from jepa.models.world_model import ActionColumns, ColumnScaling, LatentWorldModel
 from jepa.objectives import Objective, RolloutL1
 from jepa.training.finite import refuse_non_finite
 from jepa.training.latent_windows import LatentBatch
@@ -98,6 +98,7 @@ class WorldModelTraining(L.LightningModule):
             dim=self.dim,
             depth=self.depth,
             num_heads=self.num_heads,
+            actions=self._action_columns(),
         )
 
     def on_fit_start(self) -> None:
@@ -123,12 +124,18 @@ class WorldModelTraining(L.LightningModule):
 
     def validation_step(self, batch: Windows, batch_idx: int) -> None:
         """Logs the errors on other trajectories, beside that of predicting no change."""
-        latents = self._world.latents(self.patches(batch))
-        values = {
-            "validation/teacher_forcing": self.teacher_forcing(latents, batch)[0],
-            "validation/rollout": self.rollout(latents, batch)[0],
-            "validation/copy": self.objective(latents[:, :-1], latents[:, 1:]).total,
-        }
+        if isinstance(batch, TrajectoryBatch):
+            batch = batch.only_valid()
+        names = ("validation/teacher_forcing", "validation/rollout", "validation/copy")
+        errors = [torch.zeros((), device=self.device)] * 3  # padding only: it weighs nothing
+        if batch.keys:
+            latents = self._world.latents(self.patches(batch))
+            errors = [
+                self.teacher_forcing(latents, batch)[0],
+                self.rollout(latents, batch)[0],
+                self.objective(latents[:, :-1], latents[:, 1:]).total,
+            ]
+        values: dict[str, Any] = dict(zip(names, errors, strict=True))
         self.log_dict(values, sync_dist=True, batch_size=len(batch.keys))
 
     def test_step(self, batch: Windows, batch_idx: int) -> None:
@@ -226,6 +233,21 @@ class WorldModelTraining(L.LightningModule):
                 "data_pipelines.datamodules.TrajectoryDataModule"
             )
         return datamodule
+
+    def _action_columns(self) -> ActionColumns:
+        """Returns what an action of the data's windows means."""
+        specification = self._datamodule.specification
+        windows = self._datamodule.action_windows
+        return ActionColumns(
+            names=specification.action_names,
+            units=specification.action_units,
+            low=specification.action_low,
+            high=specification.action_high,
+            frames_per_second=specification.frames_per_second,
+            mode=windows.mode,
+            reduction=windows.reduction,
+            num_steps=windows.steps_per_action,
+        )
 
     def _refuse_another_encoder(self) -> None:
         """Raises if the data were encoded by an encoder that is not the model's."""

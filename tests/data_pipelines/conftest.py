@@ -1,7 +1,15 @@
 """Small real videos whose grey level tells the frame's index, and shards of them."""
 
+import json
+import re
+import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+
 import numpy as np
 import pytest
+from PIL import Image
 
 import data_pipelines  # noqa: F401  (before lightning and torchvision, see torchvision_on_cpu)
 from data_pipelines.shards import pack_trajectories, pack_videos
@@ -86,3 +94,145 @@ def trajectory_folder(specification, tmp_path_factory):
     episodes = (_episode(number) for number in range(6))
     pack_trajectories(episodes, out, specification=specification, samples_per_shard=4)
     return out
+
+
+class WebRequest(NamedTuple):
+    """What a web server was asked: a file, and which of its bytes, None for all."""
+
+    name: str
+    first: int | None
+    last: int | None
+
+
+class WebStore(ThreadingHTTPServer):
+    """A web server of a folder, with Range, that notes requests and has the faults it is told.
+
+    `faults` are used up one per request; then `fault_of(request)` decides, if there is one.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, folder):
+        super().__init__(("127.0.0.1", 0), _WebAnswer)
+        self.folder = folder
+        self.requests, self.faults, self.fault_of = [], [], None
+        self.lock, self.is_closing = threading.Lock(), threading.Event()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def note(self, request):
+        with self.lock:
+            self.requests.append(request)
+            if self.faults:
+                return self.faults.pop(0)
+        return self.fault_of(request) if self.fault_of else None
+
+    def handle_error(self, request, client_address):
+        """Clients that hang up are part of the tests."""
+
+    def close(self):
+        self.is_closing.set()
+        self.shutdown()
+        self.server_close()
+
+
+class _WebAnswer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or the body waits 40 ms for the header to be confirmed
+
+    def do_GET(self):
+        name = self.path.partition("?")[0].lstrip("/")
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        first, last = (int(asked[1]), int(asked[2])) if asked else (None, None)
+        fault = self.server.note(WebRequest(name, first, last))
+        path = self.server.folder / name
+        if fault is not None and fault.isdigit():
+            return self.say(int(fault), b"a page of words", kind="text/plain")
+        if fault == "html":
+            return self.say(200, b"<html>sign in</html>", kind="text/html; charset=utf-8")
+        if not path.is_file():
+            return self.say(404, b"no such file")
+        data = path.read_bytes()
+        if asked is None or fault == "ignores range":
+            return self.send(200, data, fault)
+        if first >= len(data):
+            return self.say(416, b"", ranges=f"bytes */{len(data)}")
+        if fault == "other range":
+            first, last = 0, last - first
+        part = data[first : last + 1]
+        self.send(206, part, fault, f"bytes {first}-{first + len(part) - 1}/{len(data)}")
+
+    def say(self, status, body, *, kind="text/plain", ranges=None):
+        self.head(status, len(body), kind, ranges)
+        self.wfile.write(body)
+
+    def send(self, status, body, fault, ranges=None):
+        if fault == "wrong byte":
+            body = body[:-1] + bytes([body[-1] ^ 1])
+        if fault == "stall":
+            self.head(status, len(body), "application/octet-stream", ranges)
+            self.wfile.write(body[: len(body) // 2])
+            self.server.is_closing.wait(10)
+        if fault in ("cut", "stall"):
+            if fault == "cut":
+                self.head(status, len(body), "application/octet-stream", ranges)
+                self.wfile.write(body[: len(body) // 2])
+            self.close_connection = True
+            return
+        if fault == "too long":
+            self.head(status, len(body) + 7, "application/octet-stream", ranges)
+            self.wfile.write(body)
+            self.close_connection = True
+            return
+        if fault == "too short":
+            body = body[: len(body) // 2]
+        self.head(status, len(body), "application/octet-stream", ranges)
+        self.wfile.write(body)
+
+    def head(self, status, length, kind, ranges):
+        self.send_response(status)
+        self.send_header("Content-Length", str(length))
+        self.send_header("Content-Type", kind)
+        self.send_header("ETag", '"version"')
+        if ranges:
+            self.send_header("Content-Range", ranges)
+        self.end_headers()
+
+    def log_message(self, *args):
+        """Says nothing."""
+
+
+@pytest.fixture
+def web_store():
+    """Returns a maker of web servers: `web_store(folder)` serves the files of a folder."""
+    made = []
+
+    def make(folder):
+        made.append(WebStore(folder))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.close()
+
+
+@pytest.fixture(scope="session")
+def image_shards(tmp_path_factory):
+    """A tar as others write it: ten pictures, of which picture 6 is words; no index."""
+    folder = tmp_path_factory.mktemp("pictures")
+    with tarfile.open(folder / "shard-000000.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        for number in range(10):
+            path = folder / f"picture{number}.png"
+            Image.new("RGB", (40, 30), (20 * number, 0, 0)).save(path)
+            if number == 6:
+                path.write_bytes(b"words")
+            about = folder / f"picture{number}.json"
+            about.write_text(json.dumps({"label": "red"}))
+            tar.add(path, path.name)
+            tar.add(about, about.name)
+            path.unlink()
+            about.unlink()
+    return folder

@@ -9,7 +9,9 @@ import time
 
 import pytest
 
+from data_pipelines.__main__ import main
 from data_pipelines.packing import pack_videos
+from data_pipelines.recoding import RecodeSettings
 from data_pipelines.shard_index import ShardIndex
 from data_pipelines.tar_headers import ShardError
 
@@ -40,7 +42,7 @@ def uninterrupted(videos, tmp_path_factory):
 
 
 def start_pack(videos, out, *more):
-    program = [sys.executable, "-m", "data_pipelines", "pack", str(videos), str(out), "--resume"]
+    program = [sys.executable, "-m", "data_pipelines", "pack", str(videos), str(out)]
     return subprocess.Popen(
         [*program, "--samples-per-shard", "2", *more],
         stdout=subprocess.PIPE,
@@ -128,7 +130,7 @@ def test_a_pack_killed_at_any_step_of_its_end_goes_on(videos, uninterrupted, tmp
             break
         assert status == -signal.SIGKILL
         is_done = (place / "index.json").exists() and not (place / "plan.json").exists()
-        pack_videos(videos, place, samples_per_shard=2, overwrite=not is_done, resume=True)
+        pack_videos(videos, place, samples_per_shard=2, overwrite=not is_done)
         assert files_of(place) == files_of(out) and not (place / ".packing").exists()
     else:
         pytest.fail("the pack never came to its end")
@@ -156,9 +158,9 @@ def half_packed(videos, tmp_path):
 
 
 def half_pack(videos, out, **settings):
-    from data_pipelines import packing
+    from data_pipelines import shard_jobs
 
-    write, num_written = packing.write_shard, 0
+    write, num_written = shard_jobs.write_shard, 0
 
     def stop_at_third(*arguments, **options):
         nonlocal num_written
@@ -168,7 +170,7 @@ def half_pack(videos, out, **settings):
         return write(*arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(packing, "write_shard", stop_at_third)
+        patch.setattr(shard_jobs, "write_shard", stop_at_third)
         pack_videos(videos, out, **settings)
     return out
 
@@ -225,15 +227,75 @@ def test_a_video_that_changes_while_it_is_packed_stops_the_pack(videos, tmp_path
     assert not (tmp_path / "out/index.json").exists()
 
 
-def test_a_finished_set_is_left_alone_and_a_resume_is_content_with_it(videos, tmp_path):
-    first = pack_videos(videos, tmp_path, samples_per_shard=2)
-    before = files_of(tmp_path)
+def test_a_finished_pack_that_is_started_again_has_nothing_to_do(videos, tmp_path, capsys):
+    command = ["pack", str(videos), str(tmp_path), "--samples-per-shard", "2"]
+    assert main(command) == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    capsys.readouterr()
+    assert main(command) == 0
+    said = f"already packed: {tmp_path} holds these 12 samples, shards: 7; nothing to do\n"
+    assert capsys.readouterr().out == said
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_a_finished_pack_is_known_again_on_a_copy_of_the_videos(videos, tmp_path):
+    first = pack_videos(videos, tmp_path / "out")
+    copy = shutil.copytree(videos, tmp_path / "copy", copy_function=shutil.copy)  # other times
+    again = pack_videos(copy, tmp_path / "out")
+    assert again.was_there and not first.was_there and again.index == first.index
+
+
+def longer(path):
+    path.write_bytes(path.read_bytes() + bytes(8))
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "said"),
+    [
+        (None, {"samples_per_shard": 3}, "samples_per_shard was 256 and is 3"),
+        (None, {"min_frames": 4}, "min_frames was 0 and is 4"),
+        (lambda folder: (folder / "odd/video01.mp4").unlink(), {}, "odd/video01.mp4 is gone"),
+        (lambda folder: (folder / "even/video05.mp4").unlink(), {}, "even/video05.mp4 is gone"),
+        (lambda folder: (folder / "odd/a.mp4").write_text("x"), {}, "odd/a.mp4 is new"),
+        (lambda folder: longer(folder / "odd/video01.mp4"), {}, "odd/video01.mp4 changed"),
+        (lambda folder: longer(folder / "even/video05.mp4"), {}, "the videos or their labels"),
+    ],
+)
+def test_another_finished_set_is_refused_with_what_differs(
+    videos, tmp_path, change, settings, said
+):
+    own = shutil.copytree(videos, tmp_path / "videos")
+    pack_videos(own, tmp_path / "out")
+    before = files_of(tmp_path / "out")
+    if change:
+        change(own)
+    with pytest.raises(ShardError, match=rf"already holds shards: {said}.*\(--overwrite\)$"):
+        pack_videos(own, tmp_path / "out", **settings)
+    assert files_of(tmp_path / "out") == before
+
+
+def test_of_settings_that_differ_the_users_own_is_named(videos, tmp_path):
+    pack_videos(videos / "odd", tmp_path, recode=RecodeSettings(crf=20))
+    with pytest.raises(ShardError, match=r"already holds shards: recode\.crf was 20 and is 30;"):
+        pack_videos(videos / "odd", tmp_path, recode=RecodeSettings(crf=30))
+    with pytest.raises(ShardError, match=r"already holds shards: recode was \{.*\} and is None;"):
+        pack_videos(videos / "odd", tmp_path)
+
+
+def test_a_set_of_unknown_origin_is_refused(videos, trajectory_folder, tmp_path):
+    out = shutil.copytree(trajectory_folder, tmp_path / "out")
+    with pytest.raises(ShardError, match="it is not said from what they were packed"):
+        pack_videos(videos, out)
+    (out / "index.json").unlink()
     with pytest.raises(ShardError, match="already holds shards"):
+        pack_videos(videos, out)
+
+
+def test_a_finished_set_that_lost_a_shard_is_no_finished_set(videos, tmp_path):
+    pack_videos(videos, tmp_path, samples_per_shard=2)
+    (tmp_path / "shard-000001.tar").unlink()
+    with pytest.raises(ShardError, match="is in the index but missing"):
         pack_videos(videos, tmp_path, samples_per_shard=2)
-    again = pack_videos(videos, tmp_path, samples_per_shard=2, resume=True)
-    assert again.index == first.index and files_of(tmp_path) == before
-    with pytest.raises(ShardError, match="finished set of other videos or settings"):
-        pack_videos(videos, tmp_path, samples_per_shard=3, resume=True)
 
 
 def test_old_shards_live_until_the_new_ones_are_complete(half_packed, videos, tmp_path):
@@ -261,12 +323,12 @@ def test_a_second_pack_into_the_same_folder_is_refused(half_packed):
 
 
 def test_a_failing_worker_stops_the_others_and_is_named(videos, tmp_path, monkeypatch):
-    from data_pipelines import packing
+    from data_pipelines import shard_jobs
 
     def fail(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(packing, "replace_durably", fail)
+    monkeypatch.setattr(shard_jobs, "replace_durably", fail)
     with pytest.raises(OSError, match="No space left"):
         pack_videos(videos, tmp_path / "out", samples_per_shard=2, num_workers=2)
     monkeypatch.undo()

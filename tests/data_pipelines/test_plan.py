@@ -2,6 +2,7 @@ import pytest
 
 from data_pipelines.plan import (
     EpochPlan,
+    EvaluationBatchSampler,
     ResumableBatchSampler,
     mixed_seed,
     steps_in_one_pass,
@@ -112,3 +113,29 @@ def test_mixed_seeds_fit_a_generator_and_do_not_collide():
     seeds = {mixed_seed(seed, position) for seed in range(-50, 50) for position in range(100)}
     assert len(seeds) == 10_000
     assert all(0 <= seed < 1 << 63 for seed in seeds)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("slots_per_batch", [1, 4, 30])
+def test_an_evaluation_sees_every_sample_once_in_equal_steps(world_size, slots_per_batch):
+    ranks = [
+        list(
+            EvaluationBatchSampler(
+                23, slots_per_batch=slots_per_batch, rank=rank, world_size=world_size
+            )
+        )
+        for rank in range(world_size)
+    ]
+    assert len({len(batches) for batches in ranks}) == 1
+    slots = [slot for batches in ranks for batch in batches for slot in batch]
+    assert {len(batch) for batches in ranks for batch in batches} == {slots_per_batch}
+    assert sorted(slot.sample_index for slot in slots if not slot.is_padding) == list(range(23))
+
+
+def test_an_evaluation_may_be_cut_short_but_not_stretched():
+    assert len(EvaluationBatchSampler(23, slots_per_batch=4, max_steps=2)) == 2
+    assert len(EvaluationBatchSampler(23, slots_per_batch=4, max_steps=99)) == 6
+    with pytest.raises(ValueError, match="max_steps=0 must be at least 1"):
+        EvaluationBatchSampler(23, slots_per_batch=4, max_steps=0)
+    with pytest.raises(ValueError, match=r"rank must be in \[0, 2\), got 2"):
+        EvaluationBatchSampler(23, slots_per_batch=4, rank=2, world_size=2)

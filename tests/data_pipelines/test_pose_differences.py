@@ -6,8 +6,10 @@ import torch
 from safetensors.numpy import load_file
 
 from data_pipelines.pose_differences import (
+    differences_between,
     euler_from_matrices,
     matrices_from_euler,
+    next_poses,
     pose_differences,
 )
 from jepa.models.poses import pose_difference
@@ -57,6 +59,46 @@ def test_angles_give_the_matrix_again_also_at_gimbal_lock():
     assert (euler_from_matrices(matrices)[:20, 2] == 0).all()
     again = matrices_from_euler(euler_from_matrices(matrices))
     np.testing.assert_allclose(again, matrices, atol=1e-9)
+
+
+def test_angles_equal_those_of_scipy_in_any_shape_of_batch():
+    rotation = pytest.importorskip("scipy.spatial.transform").Rotation
+    angles = np.random.default_rng(2).uniform(-3, 3, (4, 5, 3))
+    matrices = matrices_from_euler(angles)
+    assert matrices.shape == (4, 5, 3, 3)
+    theirs = rotation.from_euler("xyz", angles.reshape(-1, 3))  # lower case: extrinsic
+    np.testing.assert_allclose(matrices.reshape(-1, 3, 3), theirs.as_matrix(), atol=1e-12)
+    np.testing.assert_allclose(
+        euler_from_matrices(matrices).reshape(-1, 3), theirs.as_euler("xyz"), atol=1e-9
+    )
+
+
+def same_pose(left, right, atol=1e-9):
+    """Angles may differ by whole turns, or be written twice at a lock; rotations may not."""
+    np.testing.assert_allclose(left[..., :3], right[..., :3], atol=atol)
+    np.testing.assert_allclose(left[..., 6], right[..., 6], atol=atol)
+    rotations = (matrices_from_euler(pose[..., 3:6]) for pose in (left, right))
+    np.testing.assert_allclose(*rotations, atol=atol)
+
+
+def test_differences_added_up_give_the_poses_again_also_at_gimbal_lock_and_when_angles_wrap():
+    rng = np.random.default_rng(3)
+    poses = rng.uniform(-2, 2, (3, 30, 7))
+    poses[0, ::3, 4] = np.pi / 2  # locked
+    poses[1, :, 5] = (np.linspace(0, 20, 30) + np.pi) % (2 * np.pi) - np.pi  # yaw goes round
+    differences = differences_between(poses[:, :-1], poses[:, 1:])
+    at = poses[:, 0]
+    for step in range(29):
+        at = next_poses(at, differences[:, step])
+        same_pose(at, poses[:, step + 1], atol=1e-7)
+
+
+def test_a_difference_comes_back_from_the_pose_it_leads_to():
+    rng = np.random.default_rng(4)
+    poses, differences = rng.uniform(-1, 1, (2, 50, 7))  # angles too small to be locked or wrap
+    np.testing.assert_allclose(
+        differences_between(poses, next_poses(poses, differences)), differences, atol=1e-9
+    )
 
 
 def test_poses_of_another_width_are_refused():

@@ -1,8 +1,11 @@
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from data_pipelines.__main__ import main
+from data_pipelines.remote_files import RetryPolicy
 from data_pipelines.shard_check import check_shards
 from data_pipelines.shard_index import ShardIndex
 
@@ -41,3 +44,52 @@ def test_a_video_that_does_not_decode_is_named_even_without_an_index(copied):
     Path(sample.shard).write_bytes(data)
     (problem,) = check_shards(copied).problems
     assert problem.where.endswith(f"'{sample.key}'") and "not a video" in problem.reason
+
+
+QUICK = RetryPolicy(3, 0.01, 0.03, timeout_seconds=3, stall_seconds=0.2)
+
+
+def test_remote_shards_are_fetched_once_and_leave_nothing(
+    shard_folder, trajectory_folder, web_store, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for folder, num_shards in ((shard_folder, 3), (trajectory_folder, 2)):
+        store = web_store(folder)
+        assert check_shards(store.url, full=True, retry=QUICK).problems == ()
+        assert sum(request.name.endswith(".tar") for request in store.requests) == 2 * num_shards
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_problem_of_remote_shards_is_named_by_its_url(copied, web_store):
+    store, sample = web_store(copied), ShardIndex.load(copied).samples[11]
+    with (copied / "shard-000002.tar").open("r+b") as file:
+        file.seek(sample.members["mp4"].offset + 9)
+        file.write(b"?")
+    store.fault_of = lambda request: "500" if request.name == "shard-000001.tar" else None
+    (copied / "shard-000000.tar").unlink()
+    report = check_shards(store.url, retry=QUICK)
+    assert {(problem.where, problem.reason) for problem in report.problems} == {
+        (f"{store.url}/shard-000000.tar", "missing"),
+        (
+            f"{store.url}/shard-000001.tar",
+            "status 500 (Internal Server Error) (given up after 3 attempts)",
+        ),
+        (f"{store.url}/shard-000002.tar", "changed since it was packed (SHA-256 differs)"),
+    }
+
+
+def test_a_bad_sample_of_a_remote_tar_is_named_without_an_index(copied, web_store, capsys):
+    sample = ShardIndex.load(copied).samples[2]
+    (copied / "index.json").unlink()
+    member, data = sample.members["mp4"], bytearray(Path(sample.shard).read_bytes())
+    data[member.offset : member.offset + member.size] = b"#" * member.size
+    Path(sample.shard).write_bytes(data)
+    url = web_store(copied).url
+    assert main(["check", f"{url}/shard-{{000000..000002}}.tar"]) == 1
+    said = capsys.readouterr().out
+    assert f"{url}/shard-000000.tar: '{sample.key}': " in said and "not a video" in said
+    assert "checked 12 samples in 3 shards: 1 problems" in said
+    assert main(["info", f"{url}/shard-000001.tar"]) == 0
+    assert "samples    5, skipped when packed 0" in capsys.readouterr().out
+    assert main(["info", url]) == 2
+    assert "error: " in (said := capsys.readouterr().err) and said.count("\n") == 1

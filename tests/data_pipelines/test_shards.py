@@ -63,7 +63,7 @@ def test_shards_are_closed_before_they_grow_too_large(video_folder, tmp_path):
 
 def test_shards_are_not_overwritten_unless_asked(video_folder, tmp_path):
     pack_videos(video_folder, tmp_path, samples_per_shard=2)
-    with pytest.raises(ShardError, match=r"already holds shards .*--overwrite"):
+    with pytest.raises(ShardError, match=r"already holds shards: .*--overwrite"):
         pack_videos(video_folder, tmp_path)
     pack_videos(video_folder, tmp_path, overwrite=True)
     assert sorted(os.listdir(tmp_path)) == ["index.json", "shard-000000.tar"]

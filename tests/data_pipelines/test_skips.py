@@ -26,7 +26,7 @@ def test_too_many_skips_stop_the_run_after_the_grace():
     skips = SkipCounter(0.1, grace_samples=100)
     for number in range(8):
         skips.count(10, [SkippedSample(f"k{number}", "bad"), SkippedSample("again", "worse")])
-    with pytest.raises(TooManySkippedError, match=r"18 of 108 samples skipped.*first: key 'k0'"):
+    with pytest.raises(TooManySkippedError, match=r"18 of 108 samples skipped.*: 'k0': bad; 'ag"):
         skips.count(10, [SkippedSample("last", "bad"), SkippedSample("again", "worse")])
 
 
@@ -40,3 +40,24 @@ def test_few_enough_skips_do_not_stop_the_run():
 def test_a_fraction_outside_0_and_1_is_refused():
     with pytest.raises(ValueError, match="max_skipped_fraction must be in"):
         SkipCounter(1.5)
+
+
+def test_the_error_that_ends_a_run_lists_what_was_skipped_and_why():
+    skips = SkipCounter(0.1, grace_samples=1)
+    many = [SkippedSample(f"video{n:02d}", f"reason {n % 2}") for n in range(23)]
+    with pytest.raises(TooManySkippedError) as caught:
+        skips.count(10, many)
+    message = str(caught.value)
+    assert "23 of 33 samples skipped (23 different ones), more than max_skipped" in message
+    assert all(f"'video{n:02d}': reason {n % 2}" in message for n in range(20))
+    assert message.endswith("and 3 more, each named in the log") and "\n" not in message
+
+
+def test_counts_survive_a_round_trip_and_add_up():
+    first, second = SkipCounter(1.0), SkipCounter(1.0)
+    first.count(4, [SkippedSample("a", "short"), SkippedSample("b", "cut")])
+    second.count(3, [SkippedSample("a", "late")])
+    second.add_state(first.state_dict())
+    assert (second.num_seen, second.num_skipped) == (10, 3)
+    assert second.keys == {"a": 2, "b": 1} and second.reasons == {"short": 1, "cut": 1, "late": 1}
+    assert second.reason_of_key == {"a": "short", "b": "cut"}

@@ -1,11 +1,14 @@
 import pytest
 import torch
+from torchvision.transforms.v2 import functional
 
+from data_pipelines import transforms
 from data_pipelines.transforms import (
     CropBox,
     RandomResizedClipCrop,
     ResizeShortSideAndCenterCrop,
     ResizeWholeFrame,
+    SquareAlongLongSide,
     crop_and_resize,
     random_crop_box,
 )
@@ -75,6 +78,37 @@ def test_evaluation_takes_the_central_square():
     clip = ResizeShortSideAndCenterCrop(40)(coordinates(2, 40, 80), generator())
     assert torch.equal(clip[1, 0, 0], torch.arange(20, 60, dtype=torch.uint8))
     assert torch.equal(clip[0, 1, :, 0], torch.arange(40, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(("height", "width", "channel"), [(40, 81, 1), (81, 40, 0)])
+def test_spatial_views_go_from_one_end_of_the_long_side_to_the_other(height, width, channel):
+    frames = coordinates(2, height, width)
+    views = [SquareAlongLongSide(40, place, 3)(frames, generator()) for place in range(3)]
+    assert [int(view[channel, 0].min()) for view in views] == [0, 20, 41]
+    assert [int(view[channel, 0].max()) for view in views] == [39, 59, 80]
+    assert all(int(view[1 - channel, 0].max()) == 39 for view in views)
+    only = SquareAlongLongSide(32)(frames, generator())
+    assert torch.equal(only, ResizeShortSideAndCenterCrop(32)(frames, generator()))
+
+
+def test_two_views_of_a_square_frame_are_the_same():
+    frames = coordinates(1, 48, 48)
+    views = [SquareAlongLongSide(24, place, 2)(frames, generator()) for place in range(2)]
+    assert torch.equal(*views)
+    with pytest.raises(ValueError, match=r"place must be in \[0, 2\), got 2"):
+        SquareAlongLongSide(24, 2, 2)
+
+
+def test_frames_resized_a_few_at_a_time_are_those_resized_together(monkeypatch):
+    frames = torch.randint(0, 256, (7, 60, 80, 3), dtype=torch.uint8)
+    together = crop_and_resize(frames, CropBox(5, 6, 50, 61), (32, 24), antialias=True)
+    monkeypatch.setattr(transforms, "_RESIZED_AT_ONCE_BYTES", 3 * 3 * 50 * 61)  # 3 + 3 + 1
+    parts = crop_and_resize(frames, CropBox(5, 6, 50, 61), (32, 24), antialias=True)
+    assert torch.equal(parts, together)
+    order_of_planes = functional.resize(
+        frames[:, 5:55, 6:67].permute(0, 3, 1, 2).contiguous(), [32, 24], antialias=True
+    )
+    assert torch.equal(parts, order_of_planes.transpose(0, 1))
 
 
 def test_the_whole_frame_is_kept_when_resizing():

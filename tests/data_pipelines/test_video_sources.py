@@ -2,7 +2,13 @@ import fsspec
 import pytest
 
 from data_pipelines.packing import pack_videos
-from data_pipelines.video_sources import VideoSource, find_sources, read_list, size_and_time
+from data_pipelines.video_sources import (
+    VideoSource,
+    find_sources,
+    read_list,
+    read_source,
+    size_and_time,
+)
 
 
 def listed(tmp_path, text, name="list.csv"):
@@ -76,7 +82,7 @@ def test_a_place_that_is_no_source_is_said(tmp_path):
     (tmp_path / "a.mp4").write_text("x")
     with pytest.raises(ValueError, match=r"a\.mp4 is no list of videos"):
         find_sources(tmp_path / "a.mp4")
-    with pytest.raises(ValueError, match="fsspec knows no 'nothing://'"):
+    with pytest.raises(ValueError, match="'nothing://' is not read here; known are http"):
         find_sources("nothing://bucket")
 
 
@@ -103,3 +109,11 @@ def test_a_bucket_is_listed_and_packed_as_a_folder_is(video_folder, tmp_path):
     memory.pipe_file("/videos/a/.hidden.mp4", b"x")
     with pytest.raises(ValueError, match="no video in memory://videos"):
         find_sources("memory://videos")
+
+
+def test_a_video_of_a_web_server_is_read_in_spite_of_faults(video_folder, web_store):
+    store, path = web_store(video_folder), "odd/video03.mp4"
+    store.faults = ["500", None, "cut"]
+    assert read_source(store.url, path) == (video_folder / path).read_bytes()
+    assert size_and_time(store.url, path)[0] == (video_folder / path).stat().st_size
+    assert size_and_time(store.url, "none.mp4") == (None, None)

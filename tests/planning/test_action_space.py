@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from planning.action_space import ActionSpec
+from planning.action_space import ActionSpec, ActionSteps
 
 SPEC = ActionSpec(("dx", "grip"), ("metre", "1"), (-0.5, 0.0), (0.25, 1.0))
 NAN, INF = float("nan"), float("inf")
@@ -102,3 +102,40 @@ def test_the_number_of_dimensions_is_that_of_the_names():
 def test_bounds_that_cannot_be_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         ActionSpec(*arguments)
+
+
+# One action of a world model, several steps of an environment.
+
+
+def test_steps_one_after_the_other_are_joined_side_by_side_and_split_again():
+    steps = ActionSteps(3)
+    joined = steps.joined(SPEC)
+    assert joined.names == ("dx@0", "grip@0", "dx@1", "grip@1", "dx@2", "grip@2")
+    assert (joined.low, joined.high) == ((-0.5, 0.0) * 3, (0.25, 1.0) * 3)
+    plan = torch.arange(12.0).reshape(2, 6)
+    assert steps.split(plan).tolist() == torch.arange(12.0).reshape(6, 2).tolist()
+
+
+def test_a_repeated_action_is_the_same_in_every_step():
+    steps = ActionSteps(2, "repeated")
+    assert steps.joined(SPEC) == SPEC
+    assert steps.split(torch.tensor([[1.0, 2.0], [3.0, 4.0]])).tolist() == [
+        [1, 2], [1, 2], [3, 4], [3, 4],
+    ]  # fmt: skip
+
+
+def test_every_step_does_its_part_of_a_sum_and_stays_inside_its_bounds():
+    steps = ActionSteps(4, "in_equal_parts")
+    joined = steps.joined(SPEC)
+    assert (joined.low, joined.high) == ((-2.0, 0.0), (1.0, 4.0))
+    parts = steps.split(torch.tensor([joined.high, joined.low]))
+    assert parts.tolist() == [list(SPEC.high)] * 4 + [list(SPEC.low)] * 4
+
+
+def test_one_step_changes_nothing():
+    plan = torch.rand(3, 2)
+    for way in ("one_after_the_other", "repeated", "in_equal_parts"):
+        assert ActionSteps(1, way).joined(SPEC) == SPEC
+        assert torch.equal(ActionSteps(1, way).split(plan), plan)
+    with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
+        ActionSteps(0)

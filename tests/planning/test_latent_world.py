@@ -9,7 +9,8 @@ import torch
 
 from jepa.__main__ import main as jepa_main
 from jepa.checkpoints.native import save_world_model
-from planning.action_space import ActionSpec
+from jepa.models.world_model import ActionColumns
+from planning.action_space import ActionSpec, ActionSteps
 from planning.costs import GoalDistance
 from planning.latent_world import LatentWorld
 from planning.planners.cem import CEM
@@ -31,6 +32,36 @@ def world(request, make_model):
 def assert_same_latents(one, two, **tolerance):
     for field in ("tokens", "state"):
         np.testing.assert_allclose(getattr(one, field), getattr(two, field), **tolerance)
+
+
+# What its actions are.
+
+
+@pytest.mark.parametrize(
+    ("mode", "reduction", "num_steps", "expected", "seconds"),
+    [
+        ("recorded", "equal", 1, ActionSteps(), None),
+        ("concatenate", "equal", 3, ActionSteps(3, "one_after_the_other"), None),
+        ("repeat", "equal", 3, ActionSteps(3, "repeated"), None),
+        ("repeat", "mean", 3, ActionSteps(3, "repeated"), None),
+        ("repeat", "sum", 3, ActionSteps(3, "in_equal_parts"), None),
+        ("pose_difference", "equal", 1, ActionSteps(), 0.25),
+    ],
+)
+def test_the_model_says_how_its_actions_become_steps(
+    make_model, mode, reduction, num_steps, expected, seconds
+):
+    model = make_model(latents="patches")
+    model.actions = ActionColumns(
+        ("dx", "dy"), ("1", "1"), (-1.0, -1.0), (1.0, 1.0), 4.0, mode, reduction, num_steps
+    )
+    world = LatentWorld(model)
+    assert (world.action_steps, world.seconds_per_step) == (expected, seconds)
+
+
+def test_a_model_that_says_nothing_acts_step_by_step(make_model):
+    world = LatentWorld(make_model(latents="patches"))
+    assert (world.action_steps, world.seconds_per_step) == (ActionSteps(), None)
 
 
 # Encoding.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from planning.action_space import ActionSpec
+from planning.action_space import ActionSpec, ActionSteps
 from planning.baselines import do_nothing
 from planning.latent_world import LatentWorld
 from planning.mpc import PlanningPolicy, run_episode
@@ -20,9 +20,11 @@ START, GOAL = np.array([8.0, 8.0]), np.array([10.0, 24.0])  # in one room, 16 pi
 class PerfectWorld:
     """Reads the disc's place off the picture; actions move it, and there are no walls."""
 
-    def __init__(self, disc_position, action_dim=2):
+    def __init__(self, disc_position, action_dim=2, action_steps=None, seconds_per_step=None):
         self.disc_position, self.action_dim = disc_position, action_dim
         self.device = torch.device("cpu")
+        self.action_steps = action_steps or ActionSteps()
+        self.seconds_per_step = seconds_per_step
         self.encoded, self.states = [], []
 
     def encode(self, frame, state=None):
@@ -238,6 +240,50 @@ def test_two_plans_of_one_episode_draw_different_samples(rooms, perfect):
     perfect.rollout = spy
     played(rooms(max_steps=2), PlanningPolicy(perfect, planner, execute_steps=1))
     assert not torch.equal(states[0], states[1])
+
+
+# Where one action of the model is several steps of the environment.
+
+
+class WideWorld(PerfectWorld):
+    """Three actions side by side, or their sum, move the disc."""
+
+    def rollout(self, start, actions):
+        each = self.action_steps.split(actions.flatten(0, 1))  # (samples * horizon * 3, 2)
+        return super().rollout(start, each.reshape(*actions.shape[:2], 3, 2).sum(2))
+
+
+@pytest.mark.parametrize(
+    ("way", "action_dim"), [("one_after_the_other", 6), ("repeated", 2), ("in_equal_parts", 2)]
+)
+def test_a_plan_of_wide_actions_is_executed_step_by_step(rooms, disc_position, way, action_dim):
+    world = WideWorld(disc_position, action_dim, ActionSteps(3, way))
+    planner = CEM(horizon=3, num_samples=64, num_elites=8)
+    environment = rooms(max_steps=12)
+    episode = played(environment, PlanningPolicy(world, planner, execute_steps=2))
+    assert [record.step for record in episode.plans] == [0, 6][: len(episode.plans)]
+    assert episode.is_success  # 16 pixels away, 2.5 a step: at least 6 steps
+    spec = environment.action_spec
+    actions = np.stack(episode.actions)
+    assert (actions >= spec.low).all() and (actions <= spec.high).all()
+    first = world.action_steps.split(episode.plans[0].plan.actions)
+    np.testing.assert_allclose(actions[:6], first[: len(actions[:6])], atol=1e-6)
+
+
+def test_steps_that_do_not_make_up_the_models_action_are_refused(rooms, disc_position, scripted):
+    world = PerfectWorld(disc_position, 6, ActionSteps(2))
+    with pytest.raises(ValueError, match=r"of 6 dimensions, two_rooms has 2, 2 steps of it 4 \("):
+        played(rooms(), PlanningPolicy(world, scripted))
+
+
+def test_pose_differences_over_another_time_than_a_step_are_refused(rooms, disc_position, scripted):
+    environment = rooms(max_steps=2)
+    seconds = 1 / environment.frames_per_second
+    slow = PerfectWorld(disc_position, seconds_per_step=2 * seconds)
+    with pytest.raises(ValueError, match=r"pose differences over .* s, a step of two_rooms lasts"):
+        played(environment, PlanningPolicy(slow, scripted))
+    right = PerfectWorld(disc_position, seconds_per_step=1.05 * seconds)
+    assert played(environment, PlanningPolicy(right, scripted)).num_steps == 2
 
 
 # With a real world model.

@@ -8,6 +8,7 @@ from data_pipelines.importers import base
 from data_pipelines.importers.base import (
     SourceError,
     importer_module,
+    joined_actions,
     resized,
     stride_of_rate,
     summaries,
@@ -93,3 +94,11 @@ def test_a_rate_becomes_a_number_of_frames(wanted, stride):
 def test_a_rate_that_no_whole_number_gives_is_refused_with_those_that_do(wanted):
     with pytest.raises(SourceError, match=r"30 divided by a whole number; choose one of 30, 15,"):
         stride_of_rate(30.0, wanted)
+
+
+def test_joined_actions_leave_out_those_after_the_last_frame_that_stays():
+    actions = np.arange(7.0)[:, None]
+    assert joined_actions(actions, 3).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert joined_actions(actions[:6], 3).tolist() == [[0, 1, 2]]
+    assert joined_actions(actions, 1).tolist() == [[0], [1], [2], [3], [4], [5]]
+    assert joined_actions(actions[:1], 3).shape == (0, 3)  # one frame leads nowhere

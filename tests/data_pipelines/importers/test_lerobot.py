@@ -16,7 +16,7 @@ from PIL import Image
 from data_pipelines.frames import DecodeError
 from data_pipelines.importers import lerobot
 from data_pipelines.importers.base import SourceError
-from data_pipelines.importers.lerobot import joined_actions, open_source
+from data_pipelines.importers.lerobot import open_source
 from data_pipelines.shards import pack_trajectories
 from data_pipelines.video_writing import write_mp4
 
@@ -309,13 +309,6 @@ def test_at_half_the_rate_every_second_frame_stays_and_the_actions_between_are_j
         # (t + 0.5) of the frame that stays, and of the one after it that does not
         expected = [[t + 0.5, t + 1.5] for t in list(kept)[:-1]]
         assert episode.actions[:, [0, 3]].tolist() == expected
-
-
-def test_joined_actions_leave_out_those_after_the_last_frame_that_stays():
-    actions = np.arange(7.0)[:, None]
-    assert joined_actions(actions, 3).tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert joined_actions(actions[:6], 3).tolist() == [[0, 1, 2]]
-    assert joined_actions(actions, 1).tolist() == [[0], [1], [2], [3], [4], [5]]
 
 
 def test_frames_become_squares_of_the_size_that_is_asked_for(unchanged):

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
+from jepa.checkpoints.native import load_world_model
 from jepa.models import normalize_pixels
 from jepa.models.latents import PatchTokens, SlowFeatures
-from jepa.models.world_model import ColumnScaling, LatentWorldModel
+from jepa.models.world_model import ActionColumns, ColumnScaling, LatentWorldModel
 
 SCALING = ColumnScaling(
     state_mean=(1.0, 2.0, 0.3),
@@ -15,7 +16,7 @@ SCALING = ColumnScaling(
 
 @pytest.fixture
 def make_world(make_encoder):
-    def make(*, uses_state=True, latents=None):
+    def make(*, uses_state=True, latents=None, actions=None):
         world = LatentWorldModel(
             make_encoder(),
             latents or PatchTokens(),
@@ -24,6 +25,7 @@ def make_world(make_encoder):
             dim=24,
             depth=1,
             num_heads=2,
+            actions=actions,
         )
         return world.eval()
 
@@ -95,3 +97,19 @@ def test_dynamics_of_nonsense_are_refused(make_encoder, setting):
     sizes = {"dim": 24, "depth": 1, "num_heads": 2} | setting
     with pytest.raises(ValueError, match=f"{next(iter(setting))} must be a whole number from 1"):
         LatentWorldModel(make_encoder(), PatchTokens(), scaling=SCALING, uses_state=True, **sizes)
+
+
+ACTIONS = ActionColumns(
+    ("dx@0", "dx@1"), ("metres",) * 2, (-1.0,) * 2, (1.0,) * 2, 5.0, "concatenate", "equal", 2
+)
+
+
+def test_what_actions_mean_is_saved_with_the_model(make_world, tmp_path):
+    assert make_world().actions is None and "actions" not in make_world().config
+    make_world(actions=ACTIONS).save_pretrained(tmp_path)
+    assert load_world_model(tmp_path).actions == ACTIONS
+
+
+def test_meanings_of_other_columns_than_the_scaling_has_are_refused(make_world):
+    with pytest.raises(ValueError, match=r"'names': 3, .* the scaling has 2 columns of actions"):
+        make_world(actions=ACTIONS._replace(names=("a", "b", "c")))

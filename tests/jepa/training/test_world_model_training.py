@@ -1,10 +1,13 @@
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from data_pipelines.batch import TrajectoryBatch
 from data_pipelines.datamodules import ClipDataModule, TrajectoryDataModule
+from data_pipelines.shards import pack_trajectories
 from data_pipelines.tar_headers import ShardError
+from data_pipelines.trajectories import Episode, TrajectorySpecification
 from jepa.checkpoints.native import load_encoder, load_world_model, save_encoder
 from jepa.models import Prediction
 from jepa.models.latents import SlowFeatures
@@ -184,6 +187,102 @@ def test_the_error_of_states_counts_with_its_weight(make_model, make_windows, ma
     assert logged["loss/state"] > 0
     total = logged["loss/teacher_forcing"] + logged["loss/rollout"] + 0.25 * logged["loss/state"]
     torch.testing.assert_close(logged["loss/total"], total)
+
+
+# Actions between frames that are not recorded neighbours.
+
+
+def test_a_world_model_of_joined_actions_trains_and_says_what_they_are(
+    make_model, make_stream, make_trainer, tmp_path
+):
+    data = make_stream(frames=4, frame_stride=2, actions="concatenate")
+    trainer = make_trainer(20)
+    trainer.fit(make_model(), data)
+    assert np.isfinite(trainer.losses).all()
+    assert np.mean(trainer.losses[-4:]) < 0.9 * np.mean(trainer.losses[:4])
+    loaded = load_world_model(tmp_path)
+    assert loaded.dynamics.action_dim == 4
+    recorded = data.index.statistics
+    assert loaded.action_mean.tolist() == pytest.approx(recorded.action_mean * 2)
+    assert loaded.action_std.tolist() == pytest.approx(recorded.action_std * 2)
+    actions, specification = loaded.actions, data.specification
+    assert (actions.names, actions.units) == (
+        specification.action_names, specification.action_units,
+    )  # fmt: skip
+    assert (actions.low, actions.high) == ((pytest.approx(-0.1),) * 4, (pytest.approx(0.1),) * 4)
+    assert actions.frames_per_second == data.index.specification.frames_per_second / 2
+    assert (actions.mode, actions.num_steps) == ("concatenate", 2)
+
+
+def test_trajectories_that_are_encoded_once_tell_the_same_of_their_actions(
+    trajectory_shards, encoder_folder, make_model, make_trainer, tmp_path
+):
+    trajectories = TrajectoryDataModule(
+        trajectory_shards, 6, image_size=32, batch_size=4, frame_stride=2, actions="concatenate"
+    )
+    data = LatentWindows(
+        trajectories, encoder_folder, window_frames=4, batch_size=8, steps_per_epoch=4
+    )
+    trainer = make_trainer(3)
+    trainer.fit(make_model(), data)
+    assert data.encoded.actions.shape[1:] == (5, 4)
+    loaded = load_world_model(tmp_path)
+    assert (loaded.actions.num_steps, loaded.dynamics.action_dim) == (2, 4)
+    assert loaded.actions.names == trajectories.specification.action_names
+
+
+@pytest.fixture(scope="module")
+def pose_shards(tmp_path_factory):
+    """Poses that wander, at 15 frames a second; what was commanded says nothing."""
+    folder, names = tmp_path_factory.mktemp("poses"), ("x", "y", "z", "roll", "pitch", "yaw")
+    specification = TrajectorySpecification(
+        state_names=(*names, "gripper"),
+        state_units=("metres",) * 3 + ("radians",) * 3 + ("1",),
+        action_names=("command",),
+        action_units=("1",),
+        action_low=(-1.0,),
+        action_high=(1.0,),
+        frames_per_second=15.0,
+        rotation="extrinsic xyz Euler, radians",
+    )
+
+    def episodes():
+        for number in range(4):
+            rng = np.random.default_rng(number)
+            yield Episode(
+                frames=rng.integers(0, 256, (24, 32, 32, 3), dtype=np.uint8),
+                states=np.cumsum(rng.normal(0, 0.1, (24, 7)), axis=0).astype(np.float32),
+                actions=np.zeros((23, 1), np.float32),
+                key=f"episode-{number}",
+                frames_per_second=15.0,
+            )
+
+    pack_trajectories(episodes(), folder, specification=specification)
+    return str(folder)
+
+
+def test_a_world_model_of_pose_differences_at_four_frames_a_second(
+    pose_shards, make_model, make_trainer, tmp_path
+):
+    data = TrajectoryDataModule(
+        pose_shards, 4, image_size=32, batch_size=4, frames_per_second=4, actions="pose_difference",
+        steps_per_epoch=6,
+    )  # fmt: skip
+    trainer = make_trainer(6)
+    trainer.fit(make_model(), data)
+    assert np.isfinite(trainer.losses).all()
+    loaded = load_world_model(tmp_path)
+    assert loaded.dynamics.action_dim == 7
+    assert loaded.action_std.tolist() == pytest.approx(data.statistics.action_std)
+    assert loaded.actions.names[3:] == ("droll", "dpitch", "dyaw", "dgripper")
+    assert loaded.actions.low == data.statistics.action_min
+    assert (loaded.actions.mode, loaded.actions.frames_per_second) == ("pose_difference", 4.0)
+    # Every action that was trained on is inside the bounds, and normalised to the unit size.
+    actions = torch.cat([batch.actions for batch in data.train_dataloader()]).flatten(0, 1)
+    assert (actions >= torch.tensor(loaded.actions.low)).all()
+    assert (actions <= torch.tensor(loaded.actions.high)).all()
+    sizes = loaded.normalize_actions(actions).std(0)
+    torch.testing.assert_close(sizes, torch.ones(7), atol=0.35, rtol=0)
 
 
 # What is refused.

@@ -1,0 +1,57 @@
+"""The commands of the pages: every ```bash block runs, in order, in an empty folder."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+
+
+def commands(page):
+    """The lines of the ```bash blocks; what needs a download or a robot stands in ```sh blocks."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    joined = "".join(blocks).replace("\\\n", " ")
+    return [line for line in joined.splitlines() if line.strip()]
+
+
+PAGES_THAT_RUN = [page for page in PAGES if page.parent.name == "data" and commands(page)]
+
+
+def test_there_are_pages_that_run():
+    assert {"own_videos.md", "lerobot.md", "video_lists.md"} <= {p.name for p in PAGES_THAT_RUN}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES_THAT_RUN, ids=lambda page: page.stem)
+def test_the_commands_of_a_page_run(page, tmp_path):
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for command in commands(page):
+        words = shlex.split(command)
+        assert words[0] == "jepa", f"{page.name}: '{command}' is not a command of ours"
+        done = subprocess.run(
+            [sys.executable, "-m", *words],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+def test_links_between_pages_lead_somewhere():
+    broken = []
+    for page in [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
+        text = page.read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+            if not (page.parent / target).exists():
+                broken.append(f"{page.relative_to(ROOT)}: {target}")
+    assert broken == []
