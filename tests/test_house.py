@@ -49,6 +49,7 @@ WRAPPED = {
     "gymnasium": 1,
     "h5py": 1,
     "mujoco": 1,
+    "pyarrow": 1,
     "ray": 1,
     "torchcodec": 1,
     "wandb": 1,
