@@ -193,8 +193,8 @@ def _start_here(ray: Any, num_cpus: int | None) -> None:  # noqa: ANN401
 
 def _ray() -> Any:  # noqa: ANN401
     try:
-        import ray
-        import ray.exceptions
+        import ray  # pyright: ignore[reportMissingImports]
+        import ray.exceptions  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ImportError(
             "--engine ray needs ray: pip install 'jepa-planning[ray]', here and on the nodes"
