@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning.pytorch as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data_pipelines.batch import ClipBatch
 from jepa.checkpoints.native import save_model
@@ -24,9 +24,11 @@ from jepa.models import (
     normalize_pixels,
     take_tokens,
 )
+from jepa.models.encoder import Grid
 from jepa.objectives import LatentL1, LossTerms, Objective, mean_terms
 from jepa.training.collapse import CollapseMonitor
 from jepa.training.finite import refuse_non_finite
+from jepa.training.online_target import OnlineTarget
 from jepa.training.optimizers import adamw, warmup_cosine
 from jepa.training.target_encoder import TargetEncoder
 from jepa.training.throughput import ThroughputMonitor
@@ -42,6 +44,8 @@ class Pretraining(L.LightningModule):
         predictor: its encoder_dim must be the encoder's dim.
         masks: one mask per sampler and clip; all share one pass of the target encoder. None: the
             short-range and long-range masks of the papers.
+        image_masks: the same for batches of images, which are clips of one frame. None: blocks that
+            hide three quarters, as V-JEPA 2.1 hides of images.
         objective: compares predicted and target latents. None: `LatentL1`.
         learning_rate: peak of the schedule.
         weight_decay: constant.
@@ -58,6 +62,7 @@ class Pretraining(L.LightningModule):
         predictor: MaskedLatentPredictor,
         *,
         masks: list[MaskSampler] | None = None,
+        image_masks: list[MaskSampler] | None = None,
         objective: Objective | None = None,
         learning_rate: float = 5e-4,
         weight_decay: float = 0.04,
@@ -68,19 +73,21 @@ class Pretraining(L.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["encoder", "predictor", "masks", "objective"])
-        if predictor.input_dim != encoder.dim:
+        parts = ("encoder", "predictor", "masks", "image_masks", "objective")
+        self.save_hyperparameters(ignore=parts)
+        if predictor.input_dim != self.context_dim(encoder):
             raise ValueError(
                 f"predictor.encoder_dim={predictor.input_dim} must be the encoder's "
-                f"dim={encoder.dim}"
+                f"dim={self.context_dim(encoder)}"
             )
         self.encoder, self.predictor = encoder, predictor
-        self.target_encoder = TargetEncoder(encoder, momentum=ema_momentum)
+        self.target_encoder = self.make_target_encoder(encoder, momentum=ema_momentum)
         self.objective = objective or LatentL1()
         self.masks = masks or [
             MultiBlock(num_blocks=8, target_fraction=0.75),
             MultiBlock(num_blocks=2, target_fraction=0.9),
         ]
+        self.image_masks = image_masks or [MultiBlock(num_blocks=10, target_fraction=0.75)]
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.warmup_fraction = warmup_fraction
         self.final_learning_rate_fraction = final_learning_rate_fraction
@@ -93,13 +100,13 @@ class Pretraining(L.LightningModule):
         """Mask, encode, predict, compare."""
         video = normalize_pixels(batch.video)  # (batch, 3, time, height, width)
         masks = self.sample_masks(video, step=self._batches_trained)
-        target = self.target_encoder(video)  # (batch, tokens, dim)
-        loss = self.compare(self.predict(video, masks), target, masks)
+        target = self.target(video)  # (batch, tokens, dim)
+        loss = self.compare(self.predict(video, masks), target, masks, grid=self._grid(video))
         refuse_non_finite(loss.total, step=self.global_step, keys=batch.keys)
         self.log("loss/total", loss.total, prog_bar=True)
         self.log_dict({f"loss/{name}": part for name, part in loss.parts.items()})
         self._log_health(target)
-        return loss.total
+        return loss.total + self._nothing_of_idle_parameters(video)
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
         """Logs the loss under masks that are the same at every validation."""
@@ -107,9 +114,8 @@ class Pretraining(L.LightningModule):
         total = torch.zeros((), device=video.device)  # a batch of padding only weighs nothing
         if len(video):
             masks = self.sample_masks(video, step=batch_idx)
-            total = self.compare(
-                self.predict(video, masks), self.target_encoder(video), masks
-            ).total
+            grid, target = self._grid(video), self.target(video)
+            total = self.compare(self.predict(video, masks), target, masks, grid=grid).total
         self.log("validation/loss", total, sync_dist=True, batch_size=len(video))
 
     def test_step(self, batch: ClipBatch, batch_idx: int) -> None:
@@ -120,7 +126,12 @@ class Pretraining(L.LightningModule):
         """Draws one mask per sampler and clip: a pure function of (seed, step, rank)."""
         generator = mask_generator(self.seed, step, self.global_rank, device=video.device)
         grid = self._grid(video)
-        return [sampler.sample(len(video), grid, generator=generator) for sampler in self.masks]
+        samplers = self.image_masks if video.shape[2] == 1 else self.masks
+        return [sampler.sample(len(video), grid, generator=generator) for sampler in samplers]
+
+    def target(self, video: Tensor) -> Tensor:
+        """Returns what is to be predicted, of all places: (batch, tokens, dim)."""
+        return self.target_encoder(video)
 
     def predict(self, video: Tensor, masks: Sequence[Mask]) -> list[Tensor]:
         """Predicts what each mask hides from what it shows: latents (batch, targets, dim)."""
@@ -130,12 +141,13 @@ class Pretraining(L.LightningModule):
                 context_ids=mask.context_ids,
                 target_ids=mask.target_ids,
                 grid=self._grid(video),
+                modality="image" if video.shape[2] == 1 else "video",
             )
             for mask in masks
         ]
 
     def compare(
-        self, predicted: Sequence[Tensor], target: Tensor, masks: Sequence[Mask]
+        self, predicted: Sequence[Tensor], target: Tensor, masks: Sequence[Mask], *, grid: Grid
     ) -> LossTerms:
         """Compares what was predicted with the target (batch, tokens, dim): the mean over masks."""
         return mean_terms(
@@ -146,17 +158,15 @@ class Pretraining(L.LightningModule):
         )
 
     def predict_step(self, batch: ClipBatch, batch_idx: int) -> dict[str, Any]:
-        """Returns the target encoder's tokens (batch, tokens, dim) and the keys of the clips."""
+        """Returns the released encoder's tokens (batch, tokens, dim) and the keys of the clips."""
         batch = batch.only_valid()
-        return {
-            "keys": list(batch.keys),
-            "tokens": self.target_encoder(normalize_pixels(batch.video)),
-        }
+        video = normalize_pixels(batch.video)
+        return {"keys": list(batch.keys), "tokens": self.released_encoder(video)}
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union
-        """AdamW on encoder and predictor, warm-up and cosine."""
+        """AdamW, warm-up and cosine."""
         optimizer = adamw(
-            [self.encoder, self.predictor],
+            self.trained_modules(),
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
         )
@@ -185,11 +195,30 @@ class Pretraining(L.LightningModule):
         return [ThroughputMonitor()]
 
     def on_train_end(self) -> None:
-        """Writes the target encoder, which is the better representation, and the predictor."""
+        """Writes the released encoder and the predictor."""
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # pyright: ignore
-            encoder: Any = self.target_encoder.encoder
-            model = JepaModel(encoder, predictor=self.predictor)
+            model = JepaModel(self.released_encoder, predictor=self.predictor)
             save_model(model, Path(self.trainer.default_root_dir) / "encoder")
+
+    def make_target_encoder(
+        self, encoder: VideoEncoder, *, momentum: tuple[float, float]
+    ) -> TargetEncoder | OnlineTarget:
+        """Returns what the target comes from: a slow copy of the encoder."""
+        return TargetEncoder(encoder, momentum=momentum)
+
+    def context_dim(self, encoder: VideoEncoder) -> int:
+        """Width of what the predictor gets of a visible token."""
+        return encoder.dim
+
+    def trained_modules(self) -> list[nn.Module]:
+        """What the optimizer changes: encoder and predictor."""
+        return [self.encoder, self.predictor]
+
+    @property
+    def released_encoder(self) -> VideoEncoder:
+        """The encoder that a run leaves: the target encoder, the better representation."""
+        encoder: Any = self.target_encoder.encoder
+        return encoder
 
     @property
     def _batches_trained(self) -> int:
@@ -197,7 +226,15 @@ class Pretraining(L.LightningModule):
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress
         return progress.total.processed
 
-    def _grid(self, video: Tensor) -> tuple[int, int, int]:
+    def _nothing_of_idle_parameters(self, video: Tensor) -> Tensor:
+        """Zero: DDP waits for a gradient of every parameter, also of the other tokenizer's."""
+        if self.encoder.image_embed is None:
+            return video.new_zeros(())
+        is_image = video.shape[2] == 1
+        idle = self.encoder.patch_embed if is_image else self.encoder.image_embed
+        return torch.stack([0.0 * parameter.sum() for parameter in idle.parameters()]).sum()
+
+    def _grid(self, video: Tensor) -> Grid:
         time, height, width = video.shape[2:]
         return self.encoder.grid_of((time, height, width))
 

@@ -30,6 +30,11 @@ class TargetEncoder(nn.Module):
         """Encodes all tokens of a video: (batch, tokens, dim)."""
         return self.encoder(video)
 
+    @torch.no_grad()
+    def levels(self, video: Tensor) -> Tensor:
+        """Encodes all tokens of a video, all levels side by side: (batch, tokens, levels * dim)."""
+        return self.encoder.levels(video)  # pyright: ignore[reportCallIssue]
+
     def momentum_at(self, progress: float) -> float:
         """Returns the momentum at a share of the run in [0, 1]."""
         first, last = self.momentum

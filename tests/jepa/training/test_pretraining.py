@@ -10,6 +10,7 @@ import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 import jepa
+from data_pipelines.batch import ClipBatch
 from data_pipelines.datamodules import ClipDataModule
 from jepa.checkpoints.native import load_encoder
 from jepa.masking import Future, MultiBlock
@@ -86,14 +87,15 @@ def test_the_loss_is_the_mean_over_masks_of_predictions_at_hidden_places(make_da
             context, context_ids=mask.context_ids, target_ids=mask.target_ids, grid=(2, 4, 4)
         )
         losses.append(model.objective(predicted, take_tokens(target, mask.target_ids)).total)
-    loss = model.compare(model.predict(video, masks), target, masks)
+    loss = model.compare(model.predict(video, masks), target, masks, grid=(2, 4, 4))
     torch.testing.assert_close(loss.total, (losses[0] + losses[1]) / 2)
 
 
 def test_gradients_flow_into_encoder_and_predictor_and_not_into_the_target():
     model, video = make_model(), torch.randn(2, 3, 4, 32, 32)
     masks = model.sample_masks(video, step=0)
-    model.compare(model.predict(video, masks), model.target_encoder(video), masks).total.backward()
+    predicted, target = model.predict(video, masks), model.target_encoder(video)
+    model.compare(predicted, target, masks, grid=(2, 4, 4)).total.backward()
     for module in (model.encoder, model.predictor):
         assert all(parameter.grad.abs().max() > 0 for parameter in module.parameters())
     assert all(parameter.grad is None for parameter in model.target_encoder.parameters())
@@ -247,3 +249,39 @@ def test_two_processes_train_one_encoder_and_resume(clip_shards, tmp_path):
     assert steps == list(range(6))
     trainer = yaml.safe_load((run / "config.yaml").read_text())["trainer"]
     assert (trainer["devices"], trainer["max_steps"]) == (2, 6)
+
+
+def make_model_of_videos_and_images():
+    sizes = {"image_size": 32, "clip_length_frames": 4, "patch_size": 8, "depth": 1}
+    torch.manual_seed(0)
+    return Pretraining(
+        VideoEncoder(dim=48, num_heads=4, has_image_tokenizer=True, **sizes),
+        MaskedLatentPredictor(encoder_dim=48, dim=24, depth=1, num_heads=2, has_modalities=True),
+        masks=[MultiBlock(num_blocks=2, target_fraction=0.5)],
+        image_masks=[MultiBlock(num_blocks=4, target_fraction=0.25)],
+    )
+
+
+def test_images_are_clips_of_one_frame_with_masks_of_their_own():
+    model = make_model_of_videos_and_images()
+    (of_images,) = model.sample_masks(torch.zeros(2, 3, 1, 32, 32), step=0)
+    (of_videos,) = model.sample_masks(torch.zeros(2, 3, 4, 32, 32), step=0)
+    assert of_images.target_ids.shape == (2, 4)
+    assert of_videos.target_ids.shape == (2, 16)
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+def test_every_parameter_gets_a_gradient_from_images_and_from_videos_alike(frames, monkeypatch):
+    model = make_model_of_videos_and_images()
+    monkeypatch.setattr(Pretraining, "_batches_trained", 0)
+    monkeypatch.setattr(Pretraining, "_log_health", lambda self, target: None)
+    monkeypatch.setattr(model, "log", lambda *a, **k: None)
+    monkeypatch.setattr(model, "log_dict", lambda *a, **k: None)
+    video = torch.randint(0, 256, (2, 3, frames, 32, 32), dtype=torch.uint8)
+    times = torch.zeros(2, frames)
+    model.training_step(ClipBatch(video, times, ("a", "b")), 0).backward()
+    assert all(parameter.grad is not None for parameter in model.encoder.parameters())
+    idle = model.encoder.patch_embed if frames == 1 else model.encoder.image_embed
+    used = model.encoder.image_embed if frames == 1 else model.encoder.patch_embed
+    assert idle.weight.grad.abs().max() == 0  # nothing is learned from it, but DDP does not wait
+    assert used.weight.grad.abs().max() > 0
