@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from jepa.checkpoints.frame_encoders import load_frame_encoder
+from jepa.masking import mask_generator
 
 logger = logging.getLogger(__name__)
 
@@ -133,8 +134,7 @@ class LatentWindows(L.LightningDataModule):
         """Returns the batch of one step, drawn with replacement: all windows are equally likely."""
         assert self.encoded is not None, "call setup() first"
         rank = self.trainer.global_rank if self.trainer is not None else 0
-        mixed = (self.seed * 1_000_003 + step) * 65_537 + rank
-        generator = torch.Generator().manual_seed(mixed % 2**63)
+        generator = mask_generator(self.seed, step, rank, device=torch.device("cpu"))
         num_trajectories, num_frames = self.encoded.states.shape[:2]
         size = (self.batch_size,)
         which = torch.randint(num_trajectories, size, generator=generator)
