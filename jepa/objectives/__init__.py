@@ -1,7 +1,29 @@
-"""Objectives: one file each."""
+"""Objectives, regularizers and action heads: one file each."""
 
-from jepa.objectives.base import LossTerms, Objective, mean_terms
+from jepa.objectives.base import ActionHead, LossTerms, Objective, Regularizer, mean_terms
+from jepa.objectives.dense_l1 import DenseL1
+from jepa.objectives.inverse_dynamics import InverseDynamics
 from jepa.objectives.latent_l1 import LatentL1
+from jepa.objectives.latent_mse import LatentMSE
+from jepa.objectives.latent_smooth_l1 import LatentSmoothL1
 from jepa.objectives.rollout_l1 import RolloutL1
+from jepa.objectives.sigreg import SIGReg
+from jepa.objectives.temporal_similarity import TemporalSimilarity
+from jepa.objectives.vicreg import VICReg
 
-__all__ = ["LatentL1", "LossTerms", "Objective", "RolloutL1", "mean_terms"]
+__all__ = [
+    "ActionHead",
+    "DenseL1",
+    "InverseDynamics",
+    "LatentL1",
+    "LatentMSE",
+    "LatentSmoothL1",
+    "LossTerms",
+    "Objective",
+    "Regularizer",
+    "RolloutL1",
+    "SIGReg",
+    "TemporalSimilarity",
+    "VICReg",
+    "mean_terms",
+]

@@ -5,7 +5,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from jepa.objectives.base import LossTerms, Objective, refuse_different_shapes
+from jepa.objectives.base import (
+    LossTerms,
+    Objective,
+    at_least_float32,
+    refuse_different_shapes,
+)
 
 
 class LatentL1(Objective):
@@ -27,7 +32,7 @@ class LatentL1(Objective):
     def forward(self, predicted: Tensor, target: Tensor) -> LossTerms:
         """See `Objective.forward`."""
         refuse_different_shapes(predicted, target)
-        target = F.layer_norm(target.detach(), target.shape[-1:])
+        target = F.layer_norm(at_least_float32(target.detach()), target.shape[-1:])
         error = (predicted - target).abs()
         loss = error.pow(self.exponent).mean() / self.exponent
         return LossTerms(loss, {"prediction": loss})

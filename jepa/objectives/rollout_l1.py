@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from jepa.objectives.base import LossTerms, Objective, refuse_different_shapes
+from jepa.objectives.base import (
+    LossTerms,
+    Objective,
+    at_least_float32,
+    refuse_different_shapes,
+)
 
 
 class RolloutL1(Objective):
@@ -17,5 +22,5 @@ class RolloutL1(Objective):
     def forward(self, predicted: Tensor, target: Tensor) -> LossTerms:
         """Compares latents of any equal shape."""
         refuse_different_shapes(predicted, target)
-        loss = (predicted - target.detach()).abs().mean()
+        loss = (predicted - at_least_float32(target.detach())).abs().mean()
         return LossTerms(loss, {"prediction": loss})
