@@ -39,6 +39,7 @@ VERBS = {
         "data_pipelines.__main__", "make, pack, check and look at video shards", standalone=True
     ),
     "fit": Verb("jepa.lightning_cli", "train from a config", keeps_verb=True),
+    "estimate": Verb("jepa.scaling.__main__", "what a pretraining run will cost, before it starts"),
     "validate": Verb("jepa.lightning_cli", "one pass over the validation data", keeps_verb=True),
     "test": Verb("jepa.lightning_cli", "one pass over the test data", keeps_verb=True),
     "predict": Verb("jepa.lightning_cli", "representations of your own videos", keeps_verb=True),
@@ -82,7 +83,8 @@ def _dispatch(arguments: list[str], *, debug: bool) -> int:
     verb = PREDICT_FILES if name == "predict" and _names_files(rest) else VERBS[name]
     if verb.keeps_verb:
         rest = [name, *rest]
-    start = importlib.import_module(verb.module).main
+    with command_line.ended_at_once_by_interrupt():
+        start = importlib.import_module(verb.module).main
     if not verb.standalone:
         return start(rest)
     return start([*rest, "--debug"] if debug else rest, program=f"jepa {name}")

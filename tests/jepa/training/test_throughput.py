@@ -1,8 +1,12 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from data_pipelines.datamodules import ClipDataModule
+from jepa.models import MaskedLatentPredictor, VideoEncoder
 from jepa.training import throughput
+from jepa.training.pretraining import Pretraining
 from jepa.training.throughput import ThroughputMonitor
 
 BATCH = SimpleNamespace(keys=("a", "b", "c", "d"))
@@ -55,3 +59,31 @@ def test_what_happens_between_epochs_is_not_waiting_for_data(hook, run):
     getattr(run.monitor, hook)(None, None)
     assert run(wait=60.0, work=1.0) == {}
     assert run(wait=0.0, work=1.0)["data/wait_share"] == 0.0
+
+
+def test_the_utilization_is_the_steps_operations_over_the_measured_rate(run, monkeypatch):
+    monkeypatch.setattr(throughput, "measured_matmul_rate", lambda device, dtype: 4e9)
+    monkeypatch.setattr(throughput, "step_flops", lambda *a, **k: SimpleNamespace(total=2e9))
+    strategy = SimpleNamespace(root_device="cpu")
+    trainer = SimpleNamespace(precision="bf16-mixed", strategy=strategy)
+    run.monitor.on_train_start(trainer, SimpleNamespace(target_network=None))
+    monkeypatch.setattr(BATCH, "video", torch.empty(4, 3, 2, 8, 8), raising=False)
+    run(wait=0.0, work=1.0)
+    logged = run(wait=0.5, work=1.5)  # 2 x 10^9 operations in 2 seconds
+    assert logged["speed/teraflops_per_second"] == pytest.approx(1e-3)
+    assert logged["speed/utilization"] == pytest.approx(0.25)
+
+
+def test_a_pretraining_run_logs_its_utilization(clip_shards, make_trainer):
+    torch.manual_seed(0)
+    model = Pretraining(
+        VideoEncoder(
+            image_size=32, clip_length_frames=4, patch_size=8, dim=48, depth=2, num_heads=4
+        ),
+        MaskedLatentPredictor(encoder_dim=48, dim=24, depth=1, num_heads=2),
+    )
+    trainer = make_trainer(4)
+    data = ClipDataModule(clip_shards, 4, image_size=32, batch_size=8, steps_per_epoch=4)
+    trainer.fit(model, data)
+    assert 0 < trainer.callback_metrics["speed/utilization"] < 1.5
+    assert trainer.callback_metrics["speed/teraflops_per_second"] > 0
