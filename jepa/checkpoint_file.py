@@ -39,12 +39,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             partial.unlink(missing_ok=True)
 
 
-def check_checkpoint(path: Path, *, resumes: bool) -> int:
+def check_checkpoint(path: Path, *, resumes: bool, option: str = "--ckpt_path") -> int:
     """Makes sure that a file is a training checkpoint.
 
     Args:
         path: the file; its tensors are mapped, not read, and nothing in it is run.
         resumes: training goes on from it, so it must hold the optimizer and the loops too.
+        option: that named the file, for messages.
 
     Returns:
         The step at which it was saved.
@@ -54,7 +55,7 @@ def check_checkpoint(path: Path, *, resumes: bool) -> int:
         ValueError: it is something else, or cut short.
     """
     if "://" in str(path):
-        raise ValueError(f"--ckpt_path takes a local file, got {path}; download it first")
+        raise ValueError(f"{option} takes a local file, got {path}; download it first")
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     if not zipfile.is_zipfile(path):
@@ -69,6 +70,6 @@ def check_checkpoint(path: Path, *, resumes: bool) -> int:
     if missing:
         raise ValueError(
             f"{path} is not a training checkpoint: it lacks {', '.join(missing)}; "
-            "--ckpt_path takes the .ckpt files that `jepa fit` writes"
+            f"{option} takes the .ckpt files that `jepa fit` writes"
         )
     return int(content.get("global_step", 0))

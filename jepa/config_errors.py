@@ -14,7 +14,9 @@ _GROUP_OPTION = re.compile(r"(?:Subcommand|Group) '[^']+' does not accept option
 _UNRECOGNIZED = re.compile(r"unrecognized arguments: (--\S+)")
 _NO_ATTRIBUTE = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
 _NO_MODULE = re.compile(r"No module named '([^']+)'")
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _KEY = re.compile(r'Parser key "([^"]+)"')
+_TRIED = ("Does not validate", "Expected a ")  # what else the parser tried
 _BOILERPLATE = (
     "Does not validate against any of the Union subtypes",
     "Subtypes:",
@@ -61,16 +63,30 @@ def explain(message: str, option_names: Collection[str]) -> str:
     return _KEY.sub(r"\1", re.sub(r"a <class '([^']+)'>", r"\1", " ".join(lines)))
 
 
+def explain_refusal(message: str) -> str:
+    """What a class said against its arguments, out of the parser's page around it."""
+    if not message.startswith(_BOILERPLATE[0]):
+        return message
+    said = [line.strip() for line in message.splitlines() if line.strip().startswith("- ")]
+    said = [line.removeprefix("- ") for line in said]
+    return "; ".join(line for line in said if not line.startswith(_TRIED)) or message
+
+
 def accepted_arguments(class_path: str) -> list[str]:
     """The names that a class takes in its config."""
     module, _, name = class_path.rpartition(".")
     try:
-        signature = inspect.signature(getattr(importlib.import_module(module), name))
+        named = getattr(importlib.import_module(module), name)
+        classes = inspect.getmro(named) if isinstance(named, type) else (named,)
+        names: list[str] = []
+        for one in classes:  # a class that takes **options hands them to its parent
+            parts = inspect.signature(one).parameters.values()
+            names += [part.name for part in parts if part.kind not in _VARIADIC]
+            if not any(part.kind is inspect.Parameter.VAR_KEYWORD for part in parts):
+                break
     except (ImportError, AttributeError, ValueError, TypeError):
         return []
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    names = [name for name, part in signature.parameters.items() if part.kind not in variadic]
-    return [name for name in names if not name.startswith("_")]
+    return [name for name in dict.fromkeys(names) if not name.startswith("_")]
 
 
 def _suggest_argument(class_path: str, option: str) -> str:

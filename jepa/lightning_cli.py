@@ -3,6 +3,7 @@
     jepa fit --config pretrain/tiny.yaml --trainer.max_steps 100
     jepa fit --config pretrain/tiny.yaml --ckpt_path last          # goes on where it stopped
     jepa fit --config pretrain/tiny.yaml --config mine.yaml        # the later one wins
+    jepa fit --config cooldown.yaml --from runs/pretrain/tiny/checkpoints/last.ckpt   # a new run
     jepa validate --config runs/pretrain/tiny/config.yaml --ckpt_path last
 
 Model and data are any LightningModule and LightningDataModule, named by `class_path`. The config
@@ -29,17 +30,25 @@ from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.strategies import StrategyRegistry
 
 from jepa import run_folder
 from jepa.checkpoint_file import AtomicCheckpointIO, check_checkpoint
-from jepa.config_errors import ConfigError, explain
+from jepa.command_line import is_interrupt
+from jepa.config_errors import ConfigError, explain, explain_refusal
 from jepa.configs_folder import with_found_configs
+from jepa.termination import SaveWhenTerminated
+from jepa.training.optimization import OptimizedModule
+from jepa.training.sharding import Fsdp2Strategy
 from jepa.wandb_account import has_wandb_key
 
 SEED = 0
 SECONDS_BETWEEN_LINES = 10.0
-NOISE = ("\N{ELECTRIC LIGHT BULB} Tip:", "TPU available")
+NOISE = (
+    "\N{ELECTRIC LIGHT BULB} Tip:",
+    "TPU available",
+    "\nDetected KeyboardInterrupt",  # said by `command_line.run`, with how to go on
+)
 CHECKPOINT_DEFAULTS = {
     "checkpoint.save_last": True,
     "checkpoint.save_top_k": 0,  # one file, always the newest: last.ckpt
@@ -58,6 +67,8 @@ def main(argv: list[str]) -> int:
         The exit code.
     """
     _quieten_lightning()
+    if "fsdp2" not in StrategyRegistry:
+        StrategyRegistry.register("fsdp2", Fsdp2Strategy, "weights cut over all ranks")
     JepaCLI(
         LightningModule,
         LightningDataModule,
@@ -88,18 +99,30 @@ class OneLineErrorParser(LightningArgumentParser):
 
 
 class JepaCLI(LightningCLI):
-    """LightningCLI with a run folder, --wandb, --name and `--ckpt_path last`."""
+    """LightningCLI with a run folder, --wandb, --name, --from and `--ckpt_path last`."""
 
     folder: Path
     checkpoint: Path | None = None
     resumed_step: int = 0
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds --name, --wandb and the checkpoint section."""
+        """Adds --name, --from, --wandb and the checkpoint section."""
         parser.add_argument(
             "--name",
             type=str | None,
             help="The run goes to runs/<name>. Default: the name of the first config.",
+        )
+        parser.add_argument(
+            "--from",
+            type=str | None,
+            help="Start a new run (fit) from the weights of a checkpoint or of a model's folder. "
+            "With --ckpt_path, which goes on with this run, it is history.",
+        )
+        parser.add_argument(
+            "--from_optimizer",
+            type=bool,
+            default=False,
+            help="With --from a checkpoint: start with the moments of its optimizer too.",
         )
         parser.add_argument(
             "--wandb",
@@ -133,7 +156,11 @@ class JepaCLI(LightningCLI):
             super().instantiate_classes()
         except TypeError as error:
             raise ConfigError(f"the config cannot be built: {error}") from error
+        except ValueError as error:
+            raise ConfigError(explain_refusal(str(error))) from error
         self.config_init[self.verb].ckpt_path = self.checkpoint and str(self.checkpoint)
+        if isinstance(self.model, OptimizedModule) and self.verb == "fit":
+            self._prepare_weights(self.model)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - Trainer's own
         """The configured trainer, with our loggers and our way to write checkpoints."""
@@ -157,7 +184,12 @@ class JepaCLI(LightningCLI):
             if subcommand == "fit":
                 self._print_banner()
             self._prepare_folder()
-        super()._run_subcommand(subcommand)
+        try:
+            super()._run_subcommand(subcommand)
+        except (KeyboardInterrupt, SystemExit) as stop:
+            if not is_interrupt(stop):
+                raise
+            raise KeyboardInterrupt(self._how_to_go_on()) from None
 
     @rank_zero_only
     def after_fit(self) -> None:
@@ -194,6 +226,22 @@ class JepaCLI(LightningCLI):
         self.checkpoint = run_folder.last_checkpoint(folder) if wanted == "last" else Path(wanted)
         self.resumed_step = check_checkpoint(self.checkpoint, resumes=resumes)
 
+    def _prepare_weights(self, model: OptimizedModule) -> None:
+        """Loads what --from names; or refuses a checkpoint that does not fit, before it is used."""
+        if self.checkpoint:
+            content = torch.load(self.checkpoint, weights_only=True, mmap=True, map_location="cpu")
+            model.refuse_to_resume(content)
+        elif self._starts_from:
+            model.start_from(self._starts_from, with_optimizer=self.settings.from_optimizer)
+
+    @property
+    def _starts_from(self) -> Path | None:
+        """What --from names; nothing when a run that once started from it is resumed."""
+        named = getattr(self.settings, "from")  # a word of Python
+        if named and self.verb != "fit":
+            raise ConfigError(f"--from starts a new run: it is for fit, not {self.verb}")
+        return Path(named) if named and not self.checkpoint else None
+
     def _loggers(self, configured: Logger | list[Logger] | bool | None) -> list[Logger]:
         loggers: list[Logger] = [MetricsFile(self.verb_folder)]
         loggers += [logger for logger in _as_list(configured) if isinstance(logger, Logger)]
@@ -214,7 +262,15 @@ class JepaCLI(LightningCLI):
         if self.verb == "fit" and self.checkpoint:
             run_folder.drop_metrics_from(self.folder / "metrics.csv", step=self.resumed_step)
         elif place := run_folder.set_aside_earlier_run(self.verb_folder):
-            print(f"set aside    an earlier run of this name: {place}")
+            print(f"set aside      an earlier run of this name: {place}")
+
+    def _how_to_go_on(self) -> str:
+        """Says how a run that was interrupted goes on, if it does."""
+        callback = self.trainer.checkpoint_callback
+        folder = callback.dirpath if isinstance(callback, ModelCheckpoint) else None
+        if self.verb != "fit" or folder is None or not Path(folder, "last.ckpt").exists():
+            return ""
+        return f"the same command with --ckpt_path last goes on from {Path(folder, 'last.ckpt')}"
 
     def _print_banner(self) -> None:
         trainer = self.trainer
@@ -227,11 +283,16 @@ class JepaCLI(LightningCLI):
         }
         if self.checkpoint:
             lines["resumes"] = str(self.checkpoint)
+        if self._starts_from:
+            with_moments = " with its optimizer" if self.settings.from_optimizer else ""
+            lines["starts from"] = f"{self._starts_from}{with_moments}"
         if describe := getattr(self.datamodule, "describe", None):
             self.datamodule.trainer = trainer  # knows how many processes share the data
             lines["data"] = describe()
+        if isinstance(self.model, OptimizedModule):
+            lines["learning rate"] = self.model.describe_optimization(trainer, self.datamodule)
         for name, line in lines.items():
-            print(f"{name:<11}  {line}", flush=True)
+            print(f"{name:<13}  {line}", flush=True)
 
 
 class MetricsFile(CSVLogger):
@@ -260,24 +321,6 @@ class _AppendingWriter(ExperimentWriter):
             self.metrics_keys = header.split(",") if header else []
 
 
-class SaveWhenTerminated(Callback):
-    """Writes last.ckpt when the scheduler of a cluster takes the machine away (SIGTERM).
-
-    Lightning raises its exception between two steps, on all ranks at the same one, so the state is
-    whole; this is not so for Ctrl-C, after which the last regular checkpoint stands.
-    """
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Saves if the exception is the one of SIGTERM and training was on."""
-        regular = trainer.checkpoint_callback
-        if not isinstance(exception, SIGTERMException) or not trainer.training:
-            return
-        if isinstance(regular, ModelCheckpoint) and regular.dirpath:
-            trainer.save_checkpoint(Path(regular.dirpath) / "last.ckpt")
-
-
 class PredictionFiles(BasePredictionWriter):
     """Writes what `predict_step` returns: one file a batch, read with torch.load."""
 
@@ -302,7 +345,7 @@ class PredictionFiles(BasePredictionWriter):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says where they are."""
         if trainer.is_global_zero:
-            print(f"predictions  {self._folder(trainer)}")
+            print(f"predictions    {self._folder(trainer)}")
 
     @staticmethod
     def _folder(trainer: Trainer) -> Path:
@@ -336,6 +379,7 @@ class ProgressLines(Callback):
 def _quieten_lightning() -> None:
     """Drops what Lightning prints at every start and nobody here can act on."""
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+    warnings.filterwarnings("ignore", message=".*returned a view tensor")  # nothing writes into it
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     logger.addFilter(lambda record: not record.getMessage().startswith(NOISE))
 

@@ -5,6 +5,7 @@ import shutil
 import tarfile
 
 import pytest
+import torch
 
 from data_pipelines.shards import pack_videos
 from data_pipelines.synthetic import write_moving_shapes
@@ -34,7 +35,7 @@ def fit(tmp_path, capfd, monkeypatch):
             "--trainer.max_steps", "2", "--data.steps_per_epoch", "2", "--data.batch_size", "4",
             "--trainer.enable_model_summary", "false", *map(str, options),
         ])  # fmt: skip
-        errors = capfd.readouterr().err
+        run.printed, errors = capfd.readouterr()
         assert "Traceback" not in errors
         return code, [line for line in errors.splitlines() if line.startswith("error: ")]
 
@@ -86,6 +87,74 @@ def test_sizes_that_the_tubelet_does_not_divide_name_the_sizes_that_do(fit, shar
     code, errors = fit("--data.shards", shards, "--data.image_size", 60)
     assert code == 2 and len(errors) == 1
     assert "60 is not a multiple of the tubelet's 16; use 48 or 64" in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--model.learning_rate", "0"], "error: learning_rate must be positive, got 0.0 ("),
+        (
+            ["--model.objective", "jepa.objectives.LatentL2"],
+            "jepa.objectives has no class 'LatentL2'; did you mean 'LatentL1'?",
+        ),
+        (
+            ["--model.schedule", "jepa.training.schedules.Cosin"],
+            "jepa.training.schedules has no class 'Cosin'; did you mean 'Cosine'?",
+        ),
+        (["--model.warmup_fraction", "0.1"], "Pretraining has no option 'warmup_fraction'; it"),
+        (
+            ["--model.masks", "[{class_path: jepa.masking.MultiBlock, "
+             "init_args: {target_fraction: 1.0}}]"],
+            "error: target_fraction must be in (0, 1), got 1.0 (",
+        ),
+        (["--data.image_size", "16"], "MultiBlock masks need at least 2 places a frame"),
+        (["--data.clip_length_frames", "7"], "7 is not a multiple of the tubelet's 2; use 6 or 8"),
+        (
+            ["--data.batch_size", "400", "--data.steps_per_epoch", "null"],
+            "6 samples x 4 clips < global batch 400; lower batch_size",
+        ),
+        (["--from", "nowhere.ckpt"], "no checkpoint at nowhere.ckpt"),
+    ],
+)  # fmt: skip
+def test_a_recipe_without_sense_is_refused_in_its_own_words(options, words, fit, shards):
+    code, errors = fit("--data.shards", shards, *options)
+    assert code == 2 and len(errors) == 1
+    assert words in errors[0]
+
+
+def test_a_batch_larger_than_the_data_is_said_in_the_banner(fit, shards):
+    assert fit("--data.shards", shards, "--data.batch_size", 24) == (0, [])
+    assert "does not fill a batch" not in fit.printed
+    assert fit("--data.shards", shards, "--data.batch_size", 32) == (0, [])
+    assert "warning: one pass does not fill a batch, so samples repeat within it" in fit.printed
+
+
+def test_a_checkpoint_of_another_architecture_is_refused_by_the_setting_that_differs(fit, shards):
+    code, errors = fit("--data.shards", shards)
+    assert (code, errors) == (0, [])
+    shallower = ("--data.shards", shards, "--model.encoder.depth", 3)
+    for option, source in (("--ckpt_path", "the checkpoint"), ("--from", "last.ckpt")):
+        path = "runs/pretrain/tiny/checkpoints/last.ckpt"
+        code, errors = fit(*shallower, option, path)
+        assert code == 2 and len(errors) == 1
+        assert f"{source} has encoder.depth=4, the config encoder.depth=3" in errors[0]
+
+
+def test_a_cooldown_starts_from_a_run_and_can_be_resumed_itself(fit, shards, tmp_path):
+    assert fit("--data.shards", shards)[0] == 0
+    path = "runs/pretrain/tiny/checkpoints/last.ckpt"
+    larger = ("--data.clip_length_frames", 16, "--model.encoder.clip_length_frames", 16)
+    cooldown = (
+        "--data.shards", shards, "--name", "cooldown", "--from", path, "--from_optimizer", "true",
+        "--model.schedule", "jepa.training.schedules.LinearCooldown", *larger,
+    )  # fmt: skip
+    assert fit(*cooldown) == (0, [])
+    saved = torch.load("runs/cooldown/checkpoints/last.ckpt", weights_only=True)
+    assert saved["global_step"] == 2
+    assert saved["optimizer_states"][0]["state"][0]["step"] == 4
+    assert fit(*cooldown, "--trainer.max_steps", 3, "--ckpt_path", "last") == (0, [])
+    saved = torch.load("runs/cooldown/checkpoints/last.ckpt", weights_only=True)
+    assert saved["global_step"] == 3
 
 
 def test_text_files_named_mp4_are_refused_when_packed(tmp_path, capfd):

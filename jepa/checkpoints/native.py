@@ -20,7 +20,7 @@ from jepa.checkpoints.folder_writing import CONFIG, WEIGHTS, write_folder
 from jepa.checkpoints.model_card import model_card
 from jepa.models.encoder import VideoEncoder
 from jepa.models.jepa_model import JepaModel
-from jepa.models.latents import LatentSpace, PatchTokens, SlowFeatures
+from jepa.models.latents import LatentSpace, PatchTokens, PooledTokens, SlowFeatures
 from jepa.models.pooler import AttentiveProbe
 from jepa.models.predictor import MaskedLatentPredictor
 from jepa.models.world_model import ActionColumns, ColumnScaling, LatentWorldModel
@@ -30,6 +30,7 @@ CARD = "README.md"
 KINDS = {"JepaModel": "encoder", "LatentWorldModel": "world_model"}  # and the folder in a run
 LATENTS: dict[str, type[LatentSpace]] = {
     "PatchTokens": PatchTokens,
+    "PooledTokens": PooledTokens,
     "SlowFeatures": SlowFeatures,
 }
 TIMM_SETTINGS = ("name", "image_size")  # no more: `pretrained` would read or download another file

@@ -1,14 +1,27 @@
-"""Is the representation healthy? A loss curve does not tell: a collapsed encoder has a low loss."""
+"""Is the representation healthy? A loss curve does not tell: a collapsed encoder has a low loss.
+
+Measured now and then, on at most `MAX_ROWS` tokens, in every run; what share of the time that takes
+is measured too (`health/seconds_share`).
+"""
 
 from __future__ import annotations
 
 import logging
+import time
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from jepa.objectives.ranks import num_ranks, sum_over_ranks
 
 logger = logging.getLogger(__name__)
 MAX_ROWS = 4096  # singular values of more rows cost time and change little
+DEAD_SHARE = 0.01  # of the median dimension's standard deviation: what varies less is dead
 
 
 @torch.no_grad()
@@ -28,11 +41,9 @@ def effective_rank(features: Tensor) -> Tensor:
     """
     if features.ndim != 2:
         raise ValueError(f"features must be (rows, dim), got {tuple(features.shape)}")
-    features = features.float()
+    features = _at_most(MAX_ROWS, features).float()
     if not features.isfinite().all():  # svdvals would raise a riddle
         return features.new_tensor(float("nan"))
-    if len(features) > MAX_ROWS:  # spread evenly, with no period that a token grid could share
-        features = features[torch.linspace(0, len(features) - 1, MAX_ROWS).long()]
     singular = torch.linalg.svdvals(features - features.mean(0))
     share = singular / singular.sum().clamp_min(1e-12)
     return torch.exp(torch.special.entr(share).sum())
@@ -45,57 +56,177 @@ def feature_std(features: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def clip_std(tokens: Tensor) -> Tensor:
+    """Returns how much clips differ: the standard deviation over clips, at the same place.
+
+    Places alone keep the rank of all tokens up; where this is 0, all clips have the same tokens.
+
+    Args:
+        tokens: (batch, tokens, dim).
+
+    Returns:
+        A scalar, the mean over places and dimensions; 0 for a single clip.
+    """
+    return tokens.float().std(0, correction=0).mean()
+
+
+@torch.no_grad()
+def clip_cosine(tokens: Tensor) -> Tensor:
+    """Returns the mean cosine similarity of two different clips' mean tokens, a scalar in [-1, 1].
+
+    Args:
+        tokens: (batch, tokens, dim); of a single clip the similarity is 1.
+    """
+    if len(tokens) < 2:
+        return tokens.new_ones(())
+    directions = F.normalize(tokens.float().mean(1), dim=1)  # (batch, dim)
+    num_clips = len(directions)
+    return (directions.sum(0).square().sum() - num_clips) / (num_clips * (num_clips - 1))
+
+
+@torch.no_grad()
+def dead_dimensions(features: Tensor) -> Tensor:
+    """Returns the share of dimensions of (rows, dim) that hardly vary, against the median one."""
+    std = features.float().std(0)
+    return (std <= DEAD_SHARE * std.median()).float().mean()
+
+
+@torch.no_grad()
 def target_online_distance(target: nn.Module, online: nn.Module) -> Tensor:
-    """Returns |target - online| / |online| over all parameters: 0 if they are the same."""
-    pairs = list(zip(target.parameters(), online.parameters(), strict=True))
-    difference = torch.stack([(slow - fast).float().norm() for slow, fast in pairs]).norm()
-    return difference / torch.stack([fast.float().norm() for _, fast in pairs]).norm()
+    """Returns |target - online| / |online| over all parameters: 0 if they are the same.
+
+    Of sharded modules it is that of the whole ones, so every rank has to call this.
+    """
+    pairs = [
+        (_here(slow).float(), _here(fast).float())
+        for slow, fast in zip(target.parameters(), online.parameters(), strict=True)
+    ]
+    squares = torch.stack(
+        [
+            torch.stack([(slow - fast).square().sum() for slow, fast in pairs]).sum(),
+            torch.stack([fast.square().sum() for _, fast in pairs]).sum(),
+        ]
+    )
+    if any(isinstance(parameter, DTensor) for parameter in online.parameters()):
+        squares = sum_over_ranks(squares)
+    return (squares[0] / squares[1]).sqrt()
+
+
+@dataclass(frozen=True)
+class CollapsePolicy:
+    """What counts as collapse, and what happens then.
+
+    Args:
+        on_collapse: say it, once, or stop the run as well.
+        min_rank_fraction: the effective rank of all tokens must not be below this share of the
+            dimensions, in [0, 1].
+        min_std: neither the standard deviation of a dimension over tokens nor that over clips must
+            be below this; targets have a norm of about 1 a dimension.
+        patience: measurements in a row that have to be bad.
+    """
+
+    on_collapse: Literal["warn", "stop"] = "warn"
+    min_rank_fraction: float = 0.03
+    min_std: float = 0.01
+    patience: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_rank_fraction <= 1 or not self.min_std >= 0 or self.patience < 1:
+            raise ValueError(
+                "min_rank_fraction must be in [0, 1], min_std at least 0 and patience at least 1, "
+                f"got {self.min_rank_fraction}, {self.min_std} and {self.patience}"
+            )
 
 
 class CollapseMonitor:
     """Measures token features now and then, and says it once when they collapse.
 
     Args:
+        policy: what counts as collapse, and what happens then. None: `CollapsePolicy`.
         every_n_steps: optimizer steps between two measurements.
-        min_rank_fraction: warn when the effective rank falls below this share of the dimensions.
-        min_std: warn when the feature standard deviation falls below this.
     """
 
-    def __init__(self, *, every_n_steps: int, min_rank_fraction: float, min_std: float) -> None:
+    def __init__(self, policy: CollapsePolicy | None = None, *, every_n_steps: int = 50) -> None:
         if every_n_steps < 1:
             raise ValueError(f"every_n_steps must be at least 1, got {every_n_steps}")
+        self.policy = policy or CollapsePolicy()
         self.every_n_steps = every_n_steps
-        self.min_rank_fraction = min_rank_fraction
-        self.min_std = min_std
         self.warned = False
+        self._bad_in_a_row = 0
+        self._ended_at: float | None = None
 
     def is_due(self, step: int) -> bool:
         """True at the first step, and at the last of every n, which is the one that is logged."""
         return step == 0 or (step + 1) % self.every_n_steps == 0
 
-    def measure(self, tokens: Tensor, target: nn.Module, online: nn.Module) -> dict[str, Tensor]:
-        """Returns what to log for target tokens (batch, tokens, dim).
+    def measure(
+        self, tokens: Tensor, target: nn.Module | None = None, online: nn.Module | None = None
+    ) -> dict[str, Tensor]:
+        """Returns what to log for target tokens (batch, tokens, dim). Every rank has to call this.
 
-        The rank is measured twice: over all tokens, where different places keep it up, and over
-        clips (mean token of each), where they cannot.
+        Everything is of this rank's batch; collapse is when it is one on all ranks.
+
+        Args:
+            tokens: (batch, tokens, dim).
+            target: the encoder that follows, if there is one.
+            online: the encoder that it follows.
+
+        Raises:
+            ValueError: if the representation has collapsed and the policy says to stop.
         """
-        rows = tokens.flatten(0, 1)
+        began_at, tokens = time.perf_counter(), tokens.detach()
+        rows = _at_most(MAX_ROWS, tokens.flatten(0, 1))
         report = {
             "collapse/effective_rank": effective_rank(rows),
             "collapse/clip_rank": effective_rank(tokens.float().mean(1)),
             "collapse/feature_std": feature_std(rows),
-            "collapse/target_online_distance": target_online_distance(target, online),
+            "collapse/clip_std": clip_std(tokens),
+            "collapse/clip_cosine": clip_cosine(tokens),
+            "collapse/dead_dimensions": dead_dimensions(rows),
         }
-        self._warn(report, dim=tokens.shape[-1])
+        if target is not None and online is not None and target is not online:
+            report["collapse/target_online_distance"] = target_online_distance(target, online)
+        self._judge(report, dim=tokens.shape[-1], num_clips=len(tokens))
+        if self._ended_at is not None:  # its share of the time since the last one
+            now = time.perf_counter()
+            report["health/seconds_share"] = torch.tensor((now - began_at) / (now - self._ended_at))
+        self._ended_at = time.perf_counter()
         return report
 
-    def _warn(self, report: dict[str, Tensor], *, dim: int) -> None:
-        rank, std = report["collapse/effective_rank"], report["collapse/feature_std"]
-        floor = self.min_rank_fraction * dim
-        if not self.warned and (rank < floor or std < self.min_std):
-            self.warned = True
-            logger.warning(
-                "the representation is collapsing: effective rank %.1f of %d (floor %.1f), feature "
-                "std %.4f (floor %.4f); raise the EMA momentum, or lower the learning rate",
-                rank.item(), dim, floor, std.item(), self.min_std,
-            )  # fmt: skip
+    def _judge(self, report: dict[str, Tensor], *, dim: int, num_clips: int) -> None:
+        policy, floor = self.policy, self.policy.min_rank_fraction * dim
+        names = ("effective_rank", "feature_std", "clip_std")
+        rank, std, between_clips = (report[f"collapse/{name}"].item() for name in names)
+        low_between = num_clips > 1 and between_clips < policy.min_std
+        is_low = rank < floor or std < policy.min_std or low_between
+        is_bad = _on_all_ranks(is_low, device=report["collapse/feature_std"].device)
+        self._bad_in_a_row = self._bad_in_a_row + 1 if is_bad else 0
+        if self._bad_in_a_row < policy.patience:
+            return
+        line = (
+            f"the representation is collapsing: effective rank {rank:.1f} of {dim} (floor "
+            f"{floor:.1f}), feature std {std:.4f}, std between clips {between_clips:.4f} (floor "
+            f"{policy.min_std:g}); raise the EMA momentum or the regularizers' weight, lower the "
+            "learning rate, or hide more (docs/training.md)"
+        )
+        if policy.on_collapse == "stop":
+            raise ValueError(f"{line}; on_collapse=warn goes on")
+        if not self.warned and rank_zero_only.rank == 0:
+            logger.warning("%s", line)
+        self.warned = True
+
+
+def _at_most(limit: int, rows: Tensor) -> Tensor:
+    """Rows spread evenly, with no period that a token grid could share."""
+    if len(rows) <= limit:
+        return rows
+    return rows[torch.linspace(0, len(rows) - 1, limit, device=rows.device).long()]
+
+
+def _here(parameter: Tensor) -> Tensor:
+    return parameter.to_local() if isinstance(parameter, DTensor) else parameter
+
+
+def _on_all_ranks(condition: bool, *, device: torch.device) -> bool:
+    """One rank's batch may be odd; and all ranks have to do the same."""
+    return sum_over_ranks(torch.tensor(float(condition), device=device)).item() == num_ranks()

@@ -59,6 +59,10 @@ class Distillation(Pretraining):
         super().on_validation_start()
         self.teacher.to(self.device)
 
+    def target_network(self) -> tuple[VideoEncoder, bool]:
+        """The teacher, without gradient."""
+        return self.teacher, False
+
     @torch.no_grad()
     def target(self, video: Tensor) -> Tensor:
         """Returns the teacher's tokens of all places: (batch, tokens, teacher's dim)."""

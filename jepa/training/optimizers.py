@@ -1,14 +1,12 @@
-"""AdamW groups and the learning-rate schedule, as pure functions of the step."""
+"""AdamW, and which parameters it decays."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
 
 
 def adamw(
@@ -35,42 +33,3 @@ def adamw(
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
-
-
-def warmup_cosine(
-    optimizer: torch.optim.Optimizer,
-    *,
-    total_steps: float,
-    warmup_fraction: float,
-    final_fraction: float,
-) -> dict[str, Any]:
-    """Returns Lightning's description of a linear warm-up followed by a cosine, step by step.
-
-    Unlike in the released recipes the cosine ends where training ends.
-
-    Args:
-        optimizer: its rates are scaled.
-        total_steps: optimizer steps of the whole run, finite.
-        warmup_fraction: share of them for the warm-up, in [0, 1).
-        final_fraction: last rate over the peak rate, in [0, 1].
-
-    Raises:
-        ValueError: if a fraction is out of its range, or the run has no end.
-    """
-    if not math.isfinite(total_steps):
-        raise ValueError("the learning rate falls until the run ends; set trainer.max_steps")
-    if not 0 <= warmup_fraction < 1 or not 0 <= final_fraction <= 1:
-        raise ValueError(
-            "warmup_fraction must be in [0, 1) and final_fraction in [0, 1], got "
-            f"{warmup_fraction} and {final_fraction}"
-        )
-    warmup_steps = round(warmup_fraction * total_steps)
-
-    def scale(step: int) -> float:
-        if step < warmup_steps:
-            return (step + 1) / warmup_steps
-        progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
-        cosine = (1 + math.cos(math.pi * min(progress, 1.0))) / 2
-        return final_fraction + (1 - final_fraction) * cosine
-
-    return {"scheduler": LambdaLR(optimizer, scale), "interval": "step"}

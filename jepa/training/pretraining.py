@@ -6,7 +6,7 @@ them with those of a target encoder that follows the online one slowly and sees 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,16 @@ from jepa.models import (
 )
 from jepa.models.encoder import Grid
 from jepa.objectives import LatentL1, LossTerms, Objective, mean_terms
-from jepa.training.collapse import CollapseMonitor
-from jepa.training.finite import refuse_non_finite
+from jepa.training.collapse import CollapseMonitor, CollapsePolicy
 from jepa.training.online_target import OnlineTarget
-from jepa.training.optimizers import adamw, warmup_cosine
+from jepa.training.optimization import OptimizedModule
+from jepa.training.sharding import is_sharded, whole_model
+from jepa.training.starting_weights import read_model, warn_of_untrained
 from jepa.training.target_encoder import TargetEncoder
 from jepa.training.throughput import ThroughputMonitor
 
 
-class Pretraining(L.LightningModule):
+class Pretraining(OptimizedModule):
     """Trains a video encoder from clips alone.
 
     At the end writes the target encoder and the predictor as `encoder/` into the run folder.
@@ -47,13 +48,13 @@ class Pretraining(L.LightningModule):
         image_masks: the same for batches of images, which are clips of one frame. None: blocks that
             hide three quarters, as V-JEPA 2.1 hides of images.
         objective: compares predicted and target latents. None: `LatentL1`.
-        learning_rate: peak of the schedule.
-        weight_decay: constant.
-        warmup_fraction: share of the steps with rising learning rate.
-        final_learning_rate_fraction: last learning rate over the peak.
         ema_momentum: (first, last) momentum of the target encoder.
         monitor_every_n_steps: how often collapse is measured.
+        collapse_policy: what counts as collapse, and what happens then. None: `CollapsePolicy`.
         seed: of the masks.
+        learning_rate: peak of the schedule.
+        weight_decay: of matrices.
+        optimization: see `jepa.training.optimization.OptimizedModule`.
     """
 
     def __init__(
@@ -64,15 +65,15 @@ class Pretraining(L.LightningModule):
         masks: list[MaskSampler] | None = None,
         image_masks: list[MaskSampler] | None = None,
         objective: Objective | None = None,
-        learning_rate: float = 5e-4,
-        weight_decay: float = 0.04,
-        warmup_fraction: float = 0.05,
-        final_learning_rate_fraction: float = 0.002,
         ema_momentum: tuple[float, float] = (0.998, 1.0),
         monitor_every_n_steps: int = 50,
+        collapse_policy: CollapsePolicy | None = None,
         seed: int = 0,
+        learning_rate: float = 5e-4,
+        weight_decay: float = 0.04,
+        **optimization: Any,  # noqa: ANN401 - those of OptimizedModule, which refuses all others
     ) -> None:
-        super().__init__()
+        super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **optimization)
         parts = ("encoder", "predictor", "masks", "image_masks", "objective")
         self.save_hyperparameters(ignore=parts)
         if predictor.input_dim != self.context_dim(encoder):
@@ -88,13 +89,8 @@ class Pretraining(L.LightningModule):
             MultiBlock(num_blocks=2, target_fraction=0.9),
         ]
         self.image_masks = image_masks or [MultiBlock(num_blocks=10, target_fraction=0.75)]
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.warmup_fraction = warmup_fraction
-        self.final_learning_rate_fraction = final_learning_rate_fraction
         self.seed = seed
-        self.collapse = CollapseMonitor(
-            every_n_steps=monitor_every_n_steps, min_rank_fraction=0.03, min_std=0.01
-        )
+        self.collapse = CollapseMonitor(collapse_policy, every_n_steps=monitor_every_n_steps)
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Mask, encode, predict, compare."""
@@ -102,7 +98,7 @@ class Pretraining(L.LightningModule):
         masks = self.sample_masks(video, step=self._batches_trained)
         target = self.target(video)  # (batch, tokens, dim)
         loss = self.compare(self.predict(video, masks), target, masks, grid=self._grid(video))
-        refuse_non_finite(loss.total, step=self.global_step, keys=batch.keys)
+        self.loss_watch.note(loss.total, batch.keys)
         self.log("loss/total", loss.total, prog_bar=True)
         self.log_dict({f"loss/{name}": part for name, part in loss.parts.items()})
         self._log_health(target)
@@ -125,9 +121,17 @@ class Pretraining(L.LightningModule):
     def sample_masks(self, video: Tensor, *, step: int) -> list[Mask]:
         """Draws one mask per sampler and clip: a pure function of (seed, step, rank)."""
         generator = mask_generator(self.seed, step, self.global_rank, device=video.device)
-        grid = self._grid(video)
-        samplers = self.image_masks if video.shape[2] == 1 else self.masks
-        return [sampler.sample(len(video), grid, generator=generator) for sampler in samplers]
+        is_image = video.shape[2] == 1
+        return self.draw_masks(
+            len(video), self._grid(video), is_image=is_image, generator=generator
+        )
+
+    def draw_masks(
+        self, batch: int, grid: Grid, *, is_image: bool, generator: torch.Generator
+    ) -> list[Mask]:
+        """Draws one mask per sampler and clip."""
+        samplers = self.image_masks if is_image else self.masks
+        return [sampler.sample(batch, grid, generator=generator) for sampler in samplers]
 
     def target(self, video: Tensor) -> Tensor:
         """Returns what is to be predicted, of all places: (batch, tokens, dim)."""
@@ -163,32 +167,12 @@ class Pretraining(L.LightningModule):
         video = normalize_pixels(batch.video)
         return {"keys": list(batch.keys), "tokens": self.released_encoder(video)}
 
-    def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union
-        """AdamW, warm-up and cosine."""
-        optimizer = adamw(
-            self.trained_modules(),
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-        )
-        schedule = warmup_cosine(
-            optimizer,
-            total_steps=self.trainer.estimated_stepping_batches,
-            warmup_fraction=self.warmup_fraction,
-            final_fraction=self.final_learning_rate_fraction,
-        )
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
-
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Any,  # noqa: ANN401
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        """Steps, then lets the target follow: here, so that a checkpoint holds both or neither."""
-        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+    def after_update(self) -> None:
+        """Lets the target follow."""
         progress = self.global_step / self.trainer.estimated_stepping_batches
         self.target_encoder.update(self.encoder, progress=progress)
+        if isinstance(self.target_encoder, TargetEncoder):
+            self.log("optim/ema_momentum", self.target_encoder.momentum_at(progress))
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Speed is always measured."""
@@ -196,8 +180,11 @@ class Pretraining(L.LightningModule):
 
     def on_train_end(self) -> None:
         """Writes the released encoder and the predictor."""
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # pyright: ignore
-            model = JepaModel(self.released_encoder, predictor=self.predictor)
+        if self.trainer.fast_dev_run:  # pyright: ignore
+            return
+        model = JepaModel(self.released_encoder, predictor=self.predictor)
+        model = whole_model(model, keeps=self.trainer.is_global_zero)
+        if self.trainer.is_global_zero:
             save_model(model, Path(self.trainer.default_root_dir) / "encoder")
 
     def make_target_encoder(
@@ -210,9 +197,39 @@ class Pretraining(L.LightningModule):
         """Width of what the predictor gets of a visible token."""
         return encoder.dim
 
+    def target_network(self) -> tuple[VideoEncoder, bool]:
+        """Returns the encoder that makes the targets, and whether gradient flows into it."""
+        return self.released_encoder, False
+
     def trained_modules(self) -> list[nn.Module]:
         """What the optimizer changes: encoder and predictor."""
         return [self.encoder, self.predictor]
+
+    def frozen_modules(self) -> list[nn.Module]:
+        """The encoder that follows, where there is one."""
+        target = self.target_encoder
+        return [target.encoder] if isinstance(target, TargetEncoder) else []
+
+    @property
+    def architecture(self) -> dict[str, dict[str, Any]]:
+        """The settings of encoder and predictor."""
+        return {"encoder": self.encoder.config, "predictor": self.predictor.config}
+
+    def start_from(self, path: Path, *, with_optimizer: bool = False) -> None:
+        """Takes the weights of a checkpoint, or of a folder with encoder and predictor."""
+        if not path.is_dir():
+            super().start_from(path, with_optimizer=with_optimizer)
+            return
+        if with_optimizer:
+            raise ValueError(f"{path} is a model without its optimizer: leave --from_optimizer out")
+        model = read_model(path, self.architecture)
+        self.encoder.load_state_dict(model.encoder.state_dict())
+        self.released_encoder.load_state_dict(model.encoder.state_dict())
+        trained: list[nn.Module] = [self.encoder]
+        if model.predictor is not None:
+            self.predictor.load_state_dict(model.predictor.state_dict())
+            trained.append(self.predictor)
+        warn_of_untrained([part for part in self.trained_modules() if part not in trained], path)
 
     @property
     def released_encoder(self) -> VideoEncoder:
@@ -228,7 +245,7 @@ class Pretraining(L.LightningModule):
 
     def _nothing_of_idle_parameters(self, video: Tensor) -> Tensor:
         """Zero: DDP waits for a gradient of every parameter, also of the other tokenizer's."""
-        if self.encoder.image_embed is None:
+        if self.encoder.image_embed is None or is_sharded(self.encoder):
             return video.new_zeros(())
         is_image = video.shape[2] == 1
         idle = self.encoder.patch_embed if is_image else self.encoder.image_embed
@@ -239,7 +256,6 @@ class Pretraining(L.LightningModule):
         return self.encoder.grid_of((time, height, width))
 
     def _log_health(self, target: Tensor) -> None:
-        self.log("optim/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         if self.collapse.is_due(self.global_step):
             report = self.collapse.measure(target, self.target_encoder.encoder, self.encoder)
             rank = report.pop("collapse/effective_rank")

@@ -1,7 +1,11 @@
 """One thread a process, tiny models, and tiny shards of moving shapes."""
 
 import logging
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import lightning.pytorch as L
 import pytest
@@ -15,6 +19,8 @@ from data_pipelines.synthetic import (
 )
 from jepa.checkpoints.native import save_encoder
 from jepa.models import AttentiveProbe, VideoEncoder
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -97,6 +103,28 @@ def encoder_folder(tmp_path_factory):
         image_size=32, clip_length_frames=4, patch_size=8, dim=48, depth=2, num_heads=4
     )
     return str(save_encoder(encoder, tmp_path_factory.mktemp("run") / "encoder"))
+
+
+@pytest.fixture(scope="session")
+def two_ranks(tmp_path_factory, clip_shards):
+    """Returns what each fit of rank_fits.py found on two gloo ranks, by name: one start for all."""
+    folder = tmp_path_factory.mktemp("two_ranks")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    script = ROOT / "tests" / "jepa" / "training" / "rank_fits.py"
+    run = subprocess.run(
+        [*launch, "--nproc_per_node", "2", str(script), str(folder), clip_shards],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr
+
+    def found(name):
+        return [torch.load(folder / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+    found.folder = folder
+    return found
 
 
 @pytest.fixture

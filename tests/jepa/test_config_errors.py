@@ -1,6 +1,6 @@
 import pytest
 
-from jepa.config_errors import explain
+from jepa.config_errors import accepted_arguments, explain, explain_refusal
 
 OPTIONS = ["trainer.max_steps", "trainer.max_epochs", "model", "data", "ckpt_path"]
 
@@ -61,3 +61,26 @@ def test_a_misspelt_class_gets_a_suggestion():
 
 def test_a_message_of_an_unknown_kind_is_kept_whole():
     assert explain("something\n  new happened", OPTIONS) == "something new happened"
+
+
+REFUSED = """Does not validate against any of the Union subtypes
+Subtypes: [<class 'LightningModule'>, <class 'NoneType'>]
+Errors:
+  - Does not validate against any of the Union subtypes
+    Errors:
+      - target_fraction must be in (0, 1), got 1.0
+      - Expected a <class 'NoneType'>
+    Given value: [Namespace(target_fraction=1.0)]
+  - Expected a <class 'NoneType'>
+Given value: Namespace(class_path='x')"""
+
+
+def test_of_what_a_class_refuses_only_its_own_words_are_left():
+    assert explain_refusal(REFUSED) == "target_fraction must be in (0, 1), got 1.0"
+    assert explain_refusal("learning_rate must be positive") == "learning_rate must be positive"
+
+
+def test_a_class_that_hands_options_on_takes_those_of_its_parent():
+    names = accepted_arguments("jepa.training.distillation.Distillation")
+    assert {"teacher", "masks", "learning_rate", "schedule"} <= set(names)
+    assert "options" not in names

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -248,9 +249,12 @@ def test_an_error_in_one_of_two_processes_is_told_once(rank, label):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_a_run_with_its_code_and_sigterm_saves_first(number, code):
+def test_a_signal_ends_a_run_with_its_code_and_what_to_do_and_sigterm_saves_first(number, code):
     process = subprocess.Popen(
-        [sys.executable, "-m", "jepa", "fit", *SMALL, "--trainer.max_steps", "-1"],
+        [
+            *(sys.executable, "-m", "jepa", "fit", *SMALL, "--trainer.max_steps", "-1"),
+            *("--checkpoint.every_n_train_steps", "1"),
+        ],
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{Path.cwd()}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -259,6 +263,8 @@ def test_a_signal_ends_a_run_with_its_code_and_sigterm_saves_first(number, code)
     assert process.stdout is not None
     while not process.stdout.readline().startswith("step "):
         assert process.poll() is None, process.communicate()
+    while not Path("runs/Toy/checkpoints/last.ckpt").exists():
+        time.sleep(0.01)
     process.send_signal(number)
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == code
@@ -266,3 +272,11 @@ def test_a_signal_ends_a_run_with_its_code_and_sigterm_saves_first(number, code)
     if number == signal.SIGTERM:
         saved = torch.load("runs/Toy/checkpoints/last.ckpt", weights_only=True)
         assert saved["global_step"] == steps_in("runs/Toy/metrics.csv")[-1] + 1
+        return
+    assert "Detected KeyboardInterrupt" not in errors
+    assert errors.splitlines()[-1] == (
+        "interrupted; the same command with --ckpt_path last goes on from "
+        "runs/Toy/checkpoints/last.ckpt"
+    )
+    step = torch.load("runs/Toy/checkpoints/last.ckpt", weights_only=True)["global_step"]
+    assert fit("--ckpt_path", "last", steps=step + 2) == 0

@@ -1,5 +1,6 @@
 import logging
 import math
+import time
 
 import pytest
 import torch
@@ -8,6 +9,10 @@ from torch import nn
 from jepa.training.collapse import (
     MAX_ROWS,
     CollapseMonitor,
+    CollapsePolicy,
+    clip_cosine,
+    clip_std,
+    dead_dimensions,
     effective_rank,
     feature_std,
     target_online_distance,
@@ -75,37 +80,70 @@ def test_the_distance_of_target_and_online_is_relative_to_the_online_one():
     assert target_online_distance(one, two).item() == pytest.approx(0.5)
 
 
+def test_clips_with_the_same_tokens_have_no_std_between_them_though_their_places_differ():
+    tokens = torch.randn(1, 30, 8).expand(4, -1, -1)
+    assert clip_std(tokens) == 0
+    assert feature_std(tokens.flatten(0, 1)) > 0.5
+    apart = torch.tensor([[[0.0, 5.0]], [[2.0, 5.0]]])  # two clips of one token
+    assert clip_std(apart).item() == pytest.approx(0.5)  # standard deviations 1 and 0
+
+
+def test_the_cosine_of_clips_worked_out_by_hand():
+    same, opposite = torch.ones(3, 5, 4), torch.ones(2, 5, 4)
+    opposite[1] = -1
+    square = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])[:, None]
+    assert clip_cosine(same).item() == pytest.approx(1.0)
+    assert clip_cosine(opposite).item() == pytest.approx(-1.0)
+    assert clip_cosine(square).item() == pytest.approx(-1 / 3)  # pairs: 0, -1, 0
+    assert clip_cosine(torch.randn(1, 5, 4)) == 1
+
+
+def test_dimensions_that_hardly_vary_are_dead():
+    features = torch.randn(100, 8)
+    assert dead_dimensions(features) == 0
+    features[:, :2] *= 1e-4
+    assert dead_dimensions(features).item() == pytest.approx(0.25)
+
+
 @pytest.fixture
 def monitor():
-    return CollapseMonitor(every_n_steps=10, min_rank_fraction=0.25, min_std=0.01)
+    return CollapseMonitor(CollapsePolicy(min_rank_fraction=0.25), every_n_steps=10)
 
 
 HEALTHY = torch.randn(4, 30, 8, generator=torch.Generator().manual_seed(0))
 LOW_RANK = HEALTHY[..., :1] * torch.ones(8)
 TINY = HEALTHY * 1e-4
+ALIKE = HEALTHY[:1].expand(4, -1, -1)
 
 
 def measure(monitor, tokens):
-    module = nn.Linear(2, 2)
-    return monitor.measure(tokens, module, module)
+    return monitor.measure(tokens, nn.Linear(2, 2), nn.Linear(2, 2))
 
 
 def test_healthy_features_are_measured_without_a_warning(monitor, caplog):
     report = measure(monitor, HEALTHY)
     assert 7 < report["collapse/effective_rank"] <= 8
     assert report["collapse/feature_std"].item() == pytest.approx(1.0, abs=0.1)
-    assert report["collapse/target_online_distance"] == 0
+    assert report["collapse/target_online_distance"] > 0
+    assert report["collapse/dead_dimensions"] == 0
     assert caplog.records == []
 
 
+def test_an_encoder_that_is_its_own_target_has_no_distance(monitor):
+    module = nn.Linear(2, 2)
+    for report in (monitor.measure(HEALTHY, module, module), monitor.measure(HEALTHY)):
+        assert "collapse/target_online_distance" not in report
+
+
 def test_clips_that_look_alike_are_seen_in_the_rank_over_clips():
-    alike = HEALTHY[:1].expand(4, -1, -1)
-    report = measure(CollapseMonitor(every_n_steps=1, min_rank_fraction=0, min_std=0), alike)
+    policy = CollapsePolicy(min_rank_fraction=0, min_std=0)
+    report = measure(CollapseMonitor(policy, every_n_steps=1), ALIKE)
     assert report["collapse/effective_rank"] > 7
     assert report["collapse/clip_rank"].item() == pytest.approx(1.0, abs=1e-3)
+    assert report["collapse/clip_cosine"].item() == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("collapsed", [LOW_RANK, TINY], ids=["rank", "std"])
+@pytest.mark.parametrize("collapsed", [LOW_RANK, TINY, ALIKE], ids=["rank", "std", "clips"])
 def test_collapse_is_said_once_and_only_when_it_is_there(collapsed, monitor, caplog):
     with caplog.at_level(logging.WARNING):
         for tokens in (HEALTHY, collapsed, collapsed, HEALTHY, collapsed):
@@ -113,9 +151,38 @@ def test_collapse_is_said_once_and_only_when_it_is_there(collapsed, monitor, cap
     (record,) = caplog.records
     assert "the representation is collapsing: effective rank" in record.getMessage()
     assert "of 8 (floor 2.0)" in record.getMessage()
+    assert "raise the EMA momentum" in record.getMessage()
+
+
+def test_a_single_clip_is_no_collapse(monitor, caplog):
+    measure(monitor, HEALTHY[:1])
+    assert caplog.records == []
+
+
+def test_collapse_stops_the_run_if_asked_and_after_as_many_measurements_as_asked():
+    policy = CollapsePolicy(on_collapse="stop", min_rank_fraction=0.25, patience=2)
+    monitor = CollapseMonitor(policy, every_n_steps=1)
+    for tokens in (LOW_RANK, HEALTHY, LOW_RANK):
+        measure(monitor, tokens)
+    with pytest.raises(ValueError, match=r"is collapsing: .*; on_collapse=warn goes on"):
+        measure(monitor, LOW_RANK)
+
+
+def test_its_share_of_the_time_is_measured_from_the_second_measurement_on(monitor):
+    assert "health/seconds_share" not in measure(monitor, HEALTHY)
+    time.sleep(0.05)
+    assert 0 < measure(monitor, HEALTHY)["health/seconds_share"] < 0.5
 
 
 def test_it_is_due_at_the_first_step_and_at_every_step_that_lightning_logs(monitor):
     assert [step for step in range(31) if monitor.is_due(step)] == [0, 9, 19, 29]
     with pytest.raises(ValueError, match="every_n_steps must be at least 1, got 0"):
-        CollapseMonitor(every_n_steps=0, min_rank_fraction=0.1, min_std=0.1)
+        CollapseMonitor(every_n_steps=0)
+
+
+@pytest.mark.parametrize("options", [{"min_rank_fraction": 2.0}, {"min_std": -1}, {"patience": 0}])
+def test_a_policy_out_of_range_is_refused(options):
+    with pytest.raises(
+        ValueError, match=r"min_rank_fraction must be in \[0, 1\], min_std at least"
+    ):
+        CollapsePolicy(**options)
