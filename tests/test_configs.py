@@ -3,18 +3,35 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from PIL import Image
 
+from data_pipelines.shards import pack_videos
+from data_pipelines.synthetic import write_moving_shapes
 from jepa.__main__ import main
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+# Configs that stand on top of another one.
+STAGES = {"vith16_256_cooldown": "vith16_256", "vitg16_256_cooldown": "vitg16_256",
+          "vitl16_one_gpu": "vitl16_256"}  # fmt: skip
+TINY = sorted((CONFIGS / "pretrain").glob("tiny*.yaml"))
 
 
 def training_configs():
     """The configs that name a model and data; the others belong to other verbs."""
     for path in sorted(CONFIGS.rglob("*.yaml")):
-        if {"model", "data"} <= yaml.safe_load(path.read_text()).keys():
+        if {"model", "data"} <= yaml.safe_load(path.read_text()).keys() and path.stem not in STAGES:
             yield path
+
+
+def settings(value):
+    """Counts what a config sets: its leaves."""
+    if isinstance(value, dict):
+        return sum(map(settings, value.values()))
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return sum(map(settings, value))
+    return 1
 
 
 def named(path):
@@ -60,3 +77,56 @@ def test_an_unknown_key_is_not_understood(place, capsys, tmp_path):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
     assert main(["fit", "--config", str(tmp_path / "mine.yaml"), "--print_config"]) == 2
     assert "learning_rat" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=named)
+def test_a_config_fits_on_a_page(path):
+    assert settings(yaml.safe_load(path.read_text())) <= 40
+
+
+@pytest.mark.parametrize(("stage", "base"), STAGES.items())
+def test_a_stage_is_understood_on_top_of_its_base(stage, base, capsys):
+    paths = [CONFIGS / "pretrain" / f"{name}.yaml" for name in (base, stage)]
+    configs = [option for path in paths for option in ("--config", str(path))]
+    assert main(["fit", *configs, "--print_config"]) == 0, capsys.readouterr().err
+    understood = yaml.safe_load(capsys.readouterr().out)
+    written = yaml.safe_load(paths[1].read_text())
+    assert understood["trainer"].items() >= written["trainer"].items()
+    encoder = yaml.safe_load(paths[0].read_text())["model"]["init_args"]["encoder"]["init_args"]
+    assert understood["model"]["init_args"]["encoder"]["init_args"].items() >= encoder.items()
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """Videos and their first frames, packed."""
+    folder = tmp_path_factory.mktemp("shapes")
+    write_moving_shapes(folder / "videos", num_videos=8, num_frames=12, size=64)
+    pack_videos(folder / "videos", folder / "shards")
+    return folder
+
+
+@pytest.mark.parametrize("path", TINY, ids=named)
+def test_a_tiny_config_trains_and_leaves_an_encoder(path, shards, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    options = ["--trainer.max_steps", "2", "--trainer.accelerator", "cpu"]
+    if path.stem == "tiny_distillation":  # its teacher
+        teacher = str(CONFIGS / "pretrain" / "tiny.yaml")
+        first = ["fit", "--config", teacher, "--data.shards", str(shards / "shards"), *options]
+        assert main(first) == 0, capsys.readouterr().err
+    data = str(pictures(shards) if path.stem == "tiny_images" else shards / "shards")
+    arguments = ["fit", "--config", str(path), "--data.shards", data, *options]
+    assert main(arguments) == 0, capsys.readouterr().err
+    assert (tmp_path / "runs" / "pretrain" / path.stem / "encoder" / "model.safetensors").is_file()
+
+
+def pictures(folder):
+    """Shards of pictures."""
+    if not (folder / "pictures").exists():
+        generator = torch.Generator().manual_seed(0)
+        (folder / "images").mkdir()
+        for number in range(32):
+            pixels = torch.randint(0, 256, (64, 64, 3), generator=generator, dtype=torch.uint8)
+            Image.fromarray(pixels.numpy()).save(folder / "images" / f"{number}.png")
+        assert main(["data", "pack", str(folder / "images"), str(folder / "pictures"),
+                     "--images"]) == 0  # fmt: skip
+    return folder / "pictures"
