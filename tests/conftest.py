@@ -1,7 +1,38 @@
-"""For every test: no network, no window; and torchvision beside a CPU-only torch."""
+"""For every test: no network, no window; and torchvision beside a CPU-only torch.
+
+REQUIRE_EXTRAS=1 in the environment says that all optional packages are installed: a test that is
+skipped because one is missing fails.
+"""
 
 import os
+import re
+
+import pytest
 
 import data_pipelines  # noqa: F401  (its hook must be there before anything imports torchvision)
 
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", MPLBACKEND="Agg")
+
+# What skips for a missing package say: ours how to install it, importorskip's own the module.
+MISSING_PACKAGE = re.compile(r"pip install|apt-get install|could not import|No module named")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    return failed_if_a_package_is_missing((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():
+    return failed_if_a_package_is_missing((yield))  # a whole file was skipped
+
+
+def failed_if_a_package_is_missing(report):
+    """Returns the report; under REQUIRE_EXTRAS a failure, if it was a skip for a package."""
+    if "REQUIRE_EXTRAS" in os.environ and report.skipped and not hasattr(report, "wasxfail"):
+        file, line, reason = report.longrepr
+        if MISSING_PACKAGE.search(reason):
+            report.outcome = "failed"
+            reason = reason.removeprefix("Skipped: ")
+            report.longrepr = f"skipped, but REQUIRE_EXTRAS is set: {reason} ({file}:{line})"
+    return report
