@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from data_pipelines import collecting, contact_sheet, importing, packing_verbs, set_verbs
+
+if TYPE_CHECKING:
+    from data_pipelines.shard_index import ShardIndex
 
 
 def main(argv: Sequence[str] | None = None, *, program: str = "data_pipelines") -> int:
@@ -17,11 +21,17 @@ def main(argv: Sequence[str] | None = None, *, program: str = "data_pipelines") 
         program: the name that `--help` shows.
 
     Returns:
-        The exit status: 0 well, 1 faults were found by `check`, 2 an error, said in one line.
+        The exit status: 0 well, 1 faults were found by `check`, 2 an error, said in one line, 130
+        interrupted by Ctrl-C.
     """
     arguments = _parser(program).parse_args(argv)
     try:
         return arguments.run(arguments)
+    except KeyboardInterrupt:
+        goes_on = getattr(arguments, "goes_on", False)
+        how = "; run the same command again to go on" if goes_on else ""
+        print(f"interrupted{how}", file=sys.stderr)
+        return 130
     except (ValueError, OSError, ImportError) as error:
         if arguments.debug:
             raise
@@ -34,16 +44,15 @@ def info(arguments: argparse.Namespace) -> int:
     from data_pipelines.shards import ShardIndex
 
     index = ShardIndex.load(arguments.shards)
-    known = [sample.metadata for sample in index.samples if sample.metadata is not None]
+    num_skipped = len(index.skipped) - len(index.damaged)
     print(f"shards     {len(index.shards)}")
-    print(f"samples    {index.num_samples}, skipped when packed {len(index.skipped)}")
+    print(f"samples    {index.num_samples}, skipped when packed {num_skipped}")
+    if index.damaged:
+        print(f"damaged    {len(index.damaged)}, left out; `check` names them")
+    if index.num_images:
+        print(f"images     {index.num_images}")
     print(f"bytes      {sum(shard.num_bytes for shard in index.shards)}")
-    print(f"hours      {index.duration_seconds / 3600:.3f}")
-    if known:
-        print(f"frames     {_range([m.num_frames for m in known])}")
-        print(f"rate       {_range([round(m.frames_per_second, 3) for m in known])} per second")
-        print(f"height     {_range([m.height for m in known])}")
-        print(f"width      {_range([m.width for m in known])}")
+    _print_sizes(index)
     labels = {sample.label for sample in index.samples if sample.label}
     if labels:
         print(f"labels     {len(labels)}: {', '.join(sorted(labels)[:8])}")
@@ -54,8 +63,22 @@ def info(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _print_sizes(index: ShardIndex) -> None:
+    """Prints how long, quick and large the samples are; pictures only have a size."""
+    known = [sample.metadata for sample in index.samples if sample.metadata is not None]
+    videos = [s.metadata for s in index.samples if s.metadata is not None and not s.is_image]
+    if index.num_images < index.num_samples:
+        print(f"hours      {index.duration_seconds / 3600:.3f}")
+    if videos:
+        print(f"frames     {_range([m.num_frames for m in videos])}")
+        print(f"rate       {_range([round(m.frames_per_second, 3) for m in videos])} per second")
+    if known:
+        print(f"height     {_range([m.height for m in known])}")
+        print(f"width      {_range([m.width for m in known])}")
+
+
 def check(arguments: argparse.Namespace) -> int:
-    """Checks hashes, headers and frames of shards."""
+    """Checks hashes, headers, and frames or pictures of shards."""
     from data_pipelines.shard_check import check_shards
 
     report = check_shards(arguments.shards, decoder=arguments.decoder, full=arguments.full)

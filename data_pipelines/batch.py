@@ -32,6 +32,8 @@ class ClipBatch(NamedTuple):
     """Clips cut from videos.
 
     All clips of one video are neighbours: moment after moment, and of each moment crop after crop.
+    In evaluation, a video with more of them than a batch has rows is divided over neighbouring
+    batches, which may be those of several ranks.
 
     Attributes:
         video: (batch, 3, time, height, width), uint8, RGB in [0, 255]. Pixels stay bytes until

@@ -23,7 +23,7 @@ from data_pipelines.samples import Sample
 from data_pipelines.shard_index import ShardIndex
 from data_pipelines.shard_reader import ShardReader
 from data_pipelines.skips import NoUsableSampleError, nothing_usable
-from data_pipelines.streams import ShardDataset
+from data_pipelines.streams import ALL_CLIPS, ShardDataset
 from data_pipelines.transforms import ClipTransform
 
 ClipPlace = Literal["random", "middle"]  # of a trajectory's windows
@@ -130,35 +130,42 @@ class ClipDataset(ShardDataset[ClipSample]):
         self.clips_per_sample = len(self.views)
 
     def read(
-        self, sample: Sample, generator: torch.Generator, skipped: tuple[SkippedSample, ...]
+        self,
+        sample: Sample,
+        generator: torch.Generator,
+        skipped: tuple[SkippedSample, ...],
+        chosen: slice = ALL_CLIPS,
     ) -> ClipSample:
         """Decodes the union of the clips' frames once, then cuts and transforms each clip."""
+        chosen_views = self.views[chosen]
+        moments = sorted({view.temporal for view in chosen_views})
         with self._open(sample) as video:
             timestamps_seconds = video.timestamps_seconds()
             clips = self.sampling.indices(timestamps_seconds, generator=generator)  # (clips, time)
-            union, places = np.unique(clips, return_inverse=True)
+            union, places = np.unique(clips[moments], return_inverse=True)
             pixels = torch.from_numpy(video.frames_at(union).pixels)
-        views = [
-            transform(frames, generator)
-            for frames in (_taken(pixels, place) for place in places.reshape(clips.shape))
-            for transform in self.transforms
-        ]
+        frames = dict(zip(moments, places.reshape(len(moments), -1), strict=True))
+        frames = {moment: _taken(pixels, place) for moment, place in frames.items()}
+        views = [self.transforms[crop](frames[moment], generator) for moment, crop in chosen_views]
         seeds = draw_seeds(len(views), generator)
         if self.augmentation is not None:
             views = [self.augmentation(*view) for view in zip(views, seeds, strict=True)]
-        seconds = np.repeat(timestamps_seconds[clips], len(self.transforms), axis=0)
+        seconds = timestamps_seconds[clips[[view.temporal for view in chosen_views]]]
         return ClipSample(
             video=torch.stack(views),
             timestamps_seconds=torch.from_numpy(seconds).float(),
             key=sample.key,
             skipped=skipped,
-            views=self.views,
+            views=chosen_views,
             seeds=seeds,
         )
 
-    def blank(self, key: str, skipped: tuple[SkippedSample, ...]) -> ClipSample:
+    def blank(
+        self, key: str, skipped: tuple[SkippedSample, ...], chosen: slice = ALL_CLIPS
+    ) -> ClipSample:
         """Returns black clips that are not valid."""
-        clips, time = len(self.views), self.sampling.clip_length_frames
+        views = self.views[chosen]
+        clips, time = len(views), self.sampling.clip_length_frames
         size = self.transforms[0].image_size
         return ClipSample(
             video=torch.zeros(clips, 3, time, size, size, dtype=torch.uint8),
@@ -166,7 +173,7 @@ class ClipDataset(ShardDataset[ClipSample]):
             key=key,
             skipped=skipped,
             is_valid=False,
-            views=self.views,
+            views=views,
             seeds=(0,) * clips,
         )
 

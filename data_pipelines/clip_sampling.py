@@ -8,10 +8,12 @@ constant and of variable frame rate.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:  # packing imports this file too, and each of its workers would load torch
+    import torch
 
 ClipPlacement = Literal[
     "random", "middle", "uniform", "jittered", "official", "official_overlapping"
@@ -117,11 +119,7 @@ class ClipSampling:
         Raises:
             ClipTooShortError: if a clip does not fit and short_video is "skip".
         """
-        if duration_seconds is None:
-            duration_seconds = end_seconds(timestamps_seconds)
-        misfit = self.explain_misfit(len(timestamps_seconds), duration_seconds)
-        if misfit:
-            raise ClipTooShortError(misfit)
+        duration_seconds = fitting_duration(self, timestamps_seconds, duration_seconds)
         fractions = self._fractions(generator)  # (clips,), of the room of each clip
         if self.frames_per_second is None:
             return self._by_frames(len(timestamps_seconds), fractions)
@@ -148,6 +146,8 @@ class ClipSampling:
     def _fractions(self, generator: torch.Generator) -> np.ndarray:
         if self.placement in ("middle", "uniform"):
             return np.full(self.clips_per_video, 0.5)
+        import torch
+
         draws = [
             float(torch.rand((), generator=generator, dtype=torch.float64))
             for _ in range(self.clips_per_video)
@@ -255,6 +255,26 @@ def explain_misfit(
         f"({clip_length_frames / frames_per_second:.1f} s) but the video has {num_frames} "
         f"({duration_seconds:.1f} s)"
     )
+
+
+def fitting_duration(
+    sampler: ClipSampler, timestamps_seconds: np.ndarray, duration_seconds: float | None
+) -> float:
+    """Returns how long a video lasts that clips can be taken from.
+
+    Args:
+        sampler: says which videos do not fit.
+        timestamps_seconds: when each frame of the video starts: (num_frames,), increasing.
+        duration_seconds: if it is known; None: the last frame lasts as long as the average one.
+
+    Raises:
+        ClipTooShortError: that says why the video does not fit.
+    """
+    if duration_seconds is None:
+        duration_seconds = end_seconds(timestamps_seconds)
+    if misfit := sampler.explain_misfit(len(timestamps_seconds), duration_seconds):
+        raise ClipTooShortError(misfit)
+    return duration_seconds
 
 
 def end_seconds(timestamps_seconds: np.ndarray) -> float:

@@ -1,12 +1,13 @@
 """`jepa data viz`: what training would see of a set of shards, in one picture.
 
-A row is a random clip: some of its frames, whole, with the crop that training would take; of a
+A row is a random clip: some of its frames, whole, with the crops that training would take; of a
 trajectory also its states and actions. What cannot be read has a row too, which says why.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def add_verbs(verbs: Any, parents: Sequence[argparse.ArgumentParser]) -> None:  
         parents: parsers of the options that all verbs have.
     """
     verb = verbs.add_parser(
-        "viz", parents=parents, help="a picture of random clips, with the crop of training"
+        "viz", parents=parents, help="a picture of random clips, with the crops of training"
     )
     verb.add_argument("shards", nargs="+", help="shard folders, tars or URLs")
     verb.add_argument("--out", required=True, metavar="PNG", help="the picture to write")
@@ -84,14 +85,39 @@ def add_verbs(verbs: Any, parents: Sequence[argparse.ArgumentParser]) -> None:  
     verb.add_argument("--frames", type=int, default=8, help="shown of each clip (8)")
     verb.add_argument("--clip-length", type=int, default=16, help="frames of a clip (16)")
     verb.add_argument("--fps", type=float, help="of a clip; none takes consecutive frames")
-    verb.add_argument("--image-size", type=int, default=256, help="of the crop, resized (256)")
+    _add_crop(verb)
     verb.add_argument("--seed", type=int, default=0, help="another one shows other clips")
     verb.add_argument("--decoder", metavar="NAME", default="decord", help="what decodes (decord)")
     verb.set_defaults(run=viz)
 
 
+def _add_crop(verb: argparse.ArgumentParser) -> None:
+    group = verb.add_argument_group(
+        "crops", "as in the data part of a training's config, with the same defaults"
+    )
+    group.add_argument("--image-size", type=int, default=256, help="of a crop, resized (256)")
+    group.add_argument(
+        "--crop-scale",
+        type=float,
+        nargs=2,
+        default=(0.3, 1.0),
+        metavar=("LEAST", "MOST"),
+        help="part of the frame's area that a crop keeps (0.3 1)",
+    )
+    group.add_argument(
+        "--crop-aspect-ratio",
+        type=float,
+        nargs=2,
+        default=(0.75, 1.35),
+        metavar=("LEAST", "MOST"),
+        help="width / height of a crop (0.75 1.35)",
+    )
+    group.add_argument("--no-horizontal-flip", action="store_true", help="mirror none of them")
+    group.add_argument("--crops", type=int, default=1, help="random draws of each clip (1)")
+
+
 def viz(arguments: argparse.Namespace) -> int:
-    """Writes a contact sheet."""
+    """Writes a contact sheet; 1 if it shows nothing but reasons."""
     from data_pipelines.contact_sheet_rows import SheetSettings
 
     settings = SheetSettings(
@@ -100,12 +126,24 @@ def viz(arguments: argparse.Namespace) -> int:
         clip_length_frames=arguments.clip_length,
         frames_per_second=arguments.fps,
         image_size=arguments.image_size,
+        crop_scale=tuple(arguments.crop_scale),
+        crop_aspect_ratio=tuple(arguments.crop_aspect_ratio),
+        horizontal_flip=not arguments.no_horizontal_flip,
+        num_crops=arguments.crops,
         seed=arguments.seed,
         decoder=arguments.decoder,
     )
     sheet = make_contact_sheet(arguments.shards, arguments.out, settings)
     for row in sheet.unusable:
         print(f"unusable: {row.key}: {row.reason}")
+    if len(sheet.unusable) == len(sheet.rows):
+        first = sheet.rows[0]
+        print(
+            f"nothing to show: {len(sheet.rows)} of {len(sheet.rows)} samples cannot be used; "
+            f"first: key '{first.key}': {first.reason}",
+            file=sys.stderr,
+        )
+        return 1
     print(
         f"wrote {len(sheet.rows)} of {sheet.num_samples} samples to {sheet.path}, "
         f"unusable: {len(sheet.unusable)}"
@@ -121,12 +159,14 @@ def _about(index: ShardIndex, settings: SheetSettings, rows: tuple[Row, ...]) ->
         f"{len(rows)} of {index.num_samples} samples, seed {settings.seed}; clips of "
         f"{settings.clip_length_frames} frames ({at}), {settings.num_frames} of them shown"
     )
-    if any(row.crop is not None for row in rows):
-        scale, ratio = settings.transform.scale, settings.transform.aspect_ratio
+    if any(row.crops for row in rows):
+        scale, ratio, size = settings.crop_scale, settings.crop_aspect_ratio, settings.image_size
+        what = "rectangle: the random crop of training"
+        if settings.num_crops > 1:
+            what = f"rectangles: {settings.num_crops} random crops of training"
         yield (
-            f"rectangle: the random crop of training ({scale[0]:g} to {scale[1]:g} of the area, "
-            f"width / height {ratio[0]:g} to {ratio[1]:g}), resized to "
-            f"{settings.image_size} x {settings.image_size}"
+            f"{what} ({scale[0]:g} to {scale[1]:g} of the area, width / height {ratio[0]:g} to "
+            f"{ratio[1]:g}), resized to {size} x {size}"
         )
     if any(row.columns for row in rows):
         yield "trajectories: frames are not cropped; each column is drawn from its min to its max"

@@ -27,6 +27,7 @@ PLOT_LINE = 15  # of a plot's legend
 MOST_COLUMNS = 10  # in a plot
 WHITE, BLACK, GREY, PALE = (255, 255, 255), (25, 25, 28), (115, 115, 122), (226, 226, 230)
 RED, PALE_RED, YELLOW = (176, 22, 22), (253, 236, 236), (255, 214, 10)
+CROP_COLOURS = (YELLOW, (0, 220, 255), (255, 90, 220), (90, 240, 90), (255, 130, 40), WHITE)
 PLOT_COLOURS = (
     (31, 119, 180),
     (214, 96, 14),
@@ -107,23 +108,25 @@ def wrapped(text: str, font: ImageFont.FreeTypeFont, room: float) -> list[str]:
     return lines
 
 
-def framed(pixels: np.ndarray, crop: CropBox | None) -> Image.Image:
-    """Returns a frame as it is shown: small, outside the crop darker, the crop's edge drawn.
+def framed(pixels: np.ndarray, boxes: Sequence[CropBox]) -> Image.Image:
+    """Returns a frame as it is shown: small, outside all crops darker, each crop's edge drawn.
 
     Args:
         pixels: (height, width, 3), uint8.
-        crop: in the frame's own pixels.
+        boxes: the crops, in the frame's own pixels; the first is drawn on top of the others.
     """
     height, width = frame_size(*pixels.shape[:2])
     small = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
-    if crop is None:
+    if not boxes:
         return small
-    left, top, right, bottom = shown_crop(crop, pixels.shape[0], pixels.shape[1])
+    shown = [shown_crop(box, pixels.shape[0], pixels.shape[1]) for box in boxes]
     picture = small.point([round(level * 0.5) for level in range(256)] * 3)
-    inside = (left, top, right + 1, bottom + 1)
-    picture.paste(small.crop(inside), inside[:2])
+    for left, top, right, bottom in shown:
+        inside = (left, top, right + 1, bottom + 1)
+        picture.paste(small.crop(inside), inside[:2])
     draw = ImageDraw.Draw(picture)
-    draw.rectangle((left, top, right, bottom), outline=YELLOW, width=2)
+    for edges, colour in reversed([*zip(shown, CROP_COLOURS, strict=False)]):
+        draw.rectangle(edges, outline=colour, width=2)
     return picture
 
 
@@ -173,10 +176,15 @@ def _words(row: Row) -> list[str]:
             )
     if len(row.pixels) and row.span_seconds[1] > 0:
         lines.append(f"clip {row.span_seconds[0]:.2f} to {row.span_seconds[1]:.2f} s")
-    if row.crop is not None:
-        mirrored = ", mirrored" if row.is_mirrored else ""
-        lines.append(f"crop {row.crop.width} x {row.crop.height}{mirrored}")
     return lines
+
+
+def _words_of_crops(row: Row) -> list[str]:
+    """Returns a line for each crop, to stand behind a square of its colour."""
+    return [
+        f"crop {crop.box.width} x {crop.box.height}{', mirrored' if crop.is_mirrored else ''}"
+        for crop in row.crops
+    ]
 
 
 def _reason_lines(row: Row, width: int) -> list[str]:
@@ -185,32 +193,43 @@ def _reason_lines(row: Row, width: int) -> list[str]:
 
 
 def _row_height(row: Row, width: int) -> int:
-    words = LINE * (1 + len(_words(row)))
     if row.reason is not None:
         content = 20 + LINE * len(_reason_lines(row, width))
     else:
         content = frame_size(*row.pixels.shape[1:3])[0] + LINE
-    height = max(words, content) + 2 * GAP + 8
+    height = max(_words_height(row), content) + 2 * GAP + 8
     return height + sum(_plot_height(columns) + GAP for columns in row.columns)
 
 
+def _words_height(row: Row) -> int:
+    return LINE * (1 + len(_words(row)) + len(row.crops))
+
+
 def _draw_row(picture: Image.Image, draw: ImageDraw.ImageDraw, row: Row, top: int) -> None:
-    room = LEFT_WIDTH - 20
-    colour = BLACK if row.reason is None else RED
-    bold = _font(13, bold=True)
-    draw.text((MARGIN, top), shortened(row.key, bold, room), colour, bold)
-    words = _words(row)
-    for number, line in enumerate(words, start=1):
-        text = shortened(line, _font(12), room)
-        draw.text((MARGIN, top + LINE * number), text, GREY, _font(12))
+    _draw_words(draw, row, top)
     if row.reason is not None:
         _draw_reason(draw, row, top, picture.width)
         return
     places = _draw_frames(picture, draw, row, top)
-    below = top + max(LINE * (1 + len(words)), frame_size(*row.pixels.shape[1:3])[0] + LINE) + GAP
+    below = top + max(_words_height(row), frame_size(*row.pixels.shape[1:3])[0] + LINE) + GAP
     for columns in row.columns:
         _draw_plot(draw, columns, below, times=row.timestamps_seconds, places=places)
         below += _plot_height(columns) + GAP
+
+
+def _draw_words(draw: ImageDraw.ImageDraw, row: Row, top: int) -> None:
+    """Draws what is known of a clip, and below it which colour is which crop."""
+    room, bold, plain = LEFT_WIDTH - 20, _font(13, bold=True), _font(12)
+    colour = BLACK if row.reason is None else RED
+    draw.text((MARGIN, top), shortened(row.key, bold, room), colour, bold)
+    line = top
+    for words in _words(row):
+        line += LINE
+        draw.text((MARGIN, line), shortened(words, plain, room), GREY, plain)
+    for words, colour in zip(_words_of_crops(row), CROP_COLOURS, strict=False):
+        line += LINE
+        draw.rectangle((MARGIN, line + 3, MARGIN + 9, line + 12), colour, GREY)
+        draw.text((MARGIN + 15, line), words, GREY, plain)
 
 
 def _draw_reason(draw: ImageDraw.ImageDraw, row: Row, top: int, width: int) -> None:
@@ -228,7 +247,7 @@ def _draw_frames(
     """Draws the frames and their times; returns where the middle of each is."""
     left, places = MARGIN + LEFT_WIDTH, []
     for pixels, seconds in zip(row.pixels, row.timestamps_seconds, strict=True):
-        frame = framed(pixels, row.crop)
+        frame = framed(pixels, [crop.box for crop in row.crops])
         picture.paste(frame, (left, top))
         middle = left + frame.width / 2
         if row.metadata is None or row.metadata.num_frames > 1:  # a picture has no time

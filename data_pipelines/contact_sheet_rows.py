@@ -23,6 +23,7 @@ from data_pipelines.trajectories import TrajectorySpecification
 from data_pipelines.transforms import CropBox, RandomResizedClipCrop, random_crop_box
 
 DECODING_TIMEOUT_SECONDS = 60.0
+MOST_CROPS = 6  # as many colours can be told apart on a small frame
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class SheetSettings:
         clip_length_frames: of a clip.
         frames_per_second: of a clip; None takes consecutive frames, as of trajectories always.
         image_size: of the crop when it is resized.
+        crop_scale: least and greatest part of the frame's area that a crop keeps.
+        crop_aspect_ratio: least and greatest width / height of a crop.
+        horizontal_flip: mirror half of the crops.
+        num_crops: drawn of each clip; the first is what training takes at this visit, the others
+            are what it could take as well.
         seed: of the samples, clips and crops.
         decoder: what decodes, in a child process.
     """
@@ -44,20 +50,47 @@ class SheetSettings:
     clip_length_frames: int = 16
     frames_per_second: float | None = None
     image_size: int = 256
+    crop_scale: tuple[float, float] = (0.3, 1.0)
+    crop_aspect_ratio: tuple[float, float] = (0.75, 1.35)
+    horizontal_flip: bool = True
+    num_crops: int = 1
     seed: int = 0
     decoder: DecoderName = "decord"
 
     def __post_init__(self) -> None:
-        for name in ("num_clips", "num_frames", "clip_length_frames", "image_size"):
+        for name in ("num_clips", "num_frames", "clip_length_frames", "image_size", "num_crops"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.num_crops > MOST_CROPS:
+            raise ValueError(
+                f"num_crops={self.num_crops} must be at most {MOST_CROPS}: more cannot be told "
+                "apart; raise num_clips, or draw another sheet with another seed"
+            )
+        _ = self.transform  # refuses ranges without a meaning
         if self.frames_per_second is not None and not 0 < self.frames_per_second <= 1000:
             raise ValueError(f"frames_per_second={self.frames_per_second} must be in (0, 1000]")
 
     @cached_property
     def transform(self) -> RandomResizedClipCrop:
         """Returns what training does with a clip."""
-        return RandomResizedClipCrop(self.image_size)
+        return RandomResizedClipCrop(
+            self.image_size,
+            scale=self.crop_scale,
+            aspect_ratio=self.crop_aspect_ratio,
+            horizontal_flip=self.horizontal_flip,
+        )
+
+
+class Crop(NamedTuple):
+    """What training takes of the frames of a clip.
+
+    Attributes:
+        box: in the frame's own pixels.
+        is_mirrored: whether it is flipped, left to right.
+    """
+
+    box: CropBox
+    is_mirrored: bool = False
 
 
 class Columns(NamedTuple):
@@ -90,8 +123,7 @@ class Row:
         pixels: the frames shown, whole: (frames, height, width, 3), uint8.
         timestamps_seconds: of the frames shown: (frames,).
         span_seconds: first and last moment of the clip.
-        crop: what training takes; None of trajectories, which are not cropped.
-        is_mirrored: whether training flips the crop, left to right.
+        crops: what training may take; none of trajectories, which are not cropped.
         columns: states and actions of a trajectory.
     """
 
@@ -102,8 +134,7 @@ class Row:
     pixels: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 1, 3), np.uint8))
     timestamps_seconds: np.ndarray = field(default_factory=lambda: np.zeros(0))
     span_seconds: tuple[float, float] = (0.0, 0.0)
-    crop: CropBox | None = None
-    is_mirrored: bool = False
+    crops: tuple[Crop, ...] = ()
     columns: tuple[Columns, ...] = ()
 
 
@@ -157,11 +188,11 @@ class _RowReader:
         self.specification = specification
 
     def read(self, sample: Sample, generator: torch.Generator) -> Row:
-        """Returns the row of a random clip; draws as `ClipDataset` does: the clip, then the crop.
+        """Returns the row of a random clip; draws as `ClipDataset` does: the clip, then crops.
 
         Args:
             sample: of video, trajectory or picture.
-            generator: where the clip and the crop come from.
+            generator: where the clip and the crops come from.
         """
         row = Row(sample.key, sample.label or "", sample.metadata)
         try:
@@ -170,13 +201,14 @@ class _RowReader:
             return replace(row, reason=error.reason)
         except (ClipTooShortError, ShardError, OSError) as error:
             return replace(row, reason=str(error))
-        if not clip.columns:
-            row = self._cropped(row, clip, generator)
-        return replace(row, **clip._asdict())
+        num_crops = 0 if clip.columns else self.settings.num_crops
+        crops = tuple(self._crop(clip, generator) for _ in range(num_crops))
+        return replace(row, crops=crops, **clip._asdict())
 
-    def _cropped(self, row: Row, clip: _Clip, generator: torch.Generator) -> Row:
+    def _crop(self, clip: _Clip, generator: torch.Generator) -> Crop:
+        """Draws as `RandomResizedClipCrop` does: the box, then whether it is mirrored."""
         transform, (height, width) = self.settings.transform, clip.pixels.shape[1:3]
-        crop = random_crop_box(
+        box = random_crop_box(
             height,
             width,
             scale=transform.scale,
@@ -184,7 +216,7 @@ class _RowReader:
             generator=generator,
         )
         is_mirrored = float(torch.rand((), generator=generator)) < 0.5
-        return replace(row, crop=crop, is_mirrored=is_mirrored and transform.horizontal_flip)
+        return Crop(box, is_mirrored and transform.horizontal_flip)
 
     def _image(self, sample: Sample) -> _Clip:
         data = self.reader.read(sample, sample.image_extension)

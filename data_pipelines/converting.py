@@ -1,23 +1,30 @@
 """Converting: samples of shards, ours or other programs', become shards of ours.
 
-Videos are copied or encoded anew, each after it was decoded in a child process; what else a sample
-holds (captions, classes, states, actions) is copied. The other direction is in `unpacking`.
+Videos are copied or encoded anew, each after it was decoded in a child process; pictures are copied
+or made smaller; what else a sample holds (captions, classes, states, actions) is copied. The other
+direction is in `unpacking`.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from data_pipelines.decoders.base import DecoderName, decoder_class
-from data_pipelines.frames import VideoMetadata
+from data_pipelines.frames import DecodeError, VideoMetadata
+from data_pipelines.image_packing import picture_of, smaller_picture
 from data_pipelines.isolated_probe import ProbeProcess
 from data_pipelines.manifest import SkippedVideo, VerifyFrames
-from data_pipelines.pack_plan import SCENE_CHARACTERS, PackSettings, encoder_of
+from data_pipelines.pack_plan import (
+    SCENE_CHARACTERS,
+    ImagePackSettings,
+    PackSettings,
+    encoder_of,
+)
 from data_pipelines.packing_engines import LocalEngine
 from data_pipelines.recoding import RecodedScene, RecodeSettings
 from data_pipelines.sample_copying import (
@@ -26,17 +33,19 @@ from data_pipelines.sample_copying import (
     OutgoingSample,
     SampleCopier,
     SetInProgress,
+    ShardSet,
     load_sets,
     make_copy_plan,
+    places_of,
     refuse_out_in_inputs,
     refuse_repeated_keys,
+    unchanged,
 )
 from data_pipelines.samples import STATES, Sample, parse_json
 from data_pipelines.shard_index import Shards
 from data_pipelines.shard_jobs import RECODE_TIMEOUT_SECONDS, Packed
 from data_pipelines.shard_writing import KEY_CHARACTERS, key_of_path, sample_json
 from data_pipelines.tar_headers import ShardError
-from data_pipelines.urls import shown
 from data_pipelines.video_sources import VIDEO_EXTENSIONS
 
 
@@ -58,7 +67,8 @@ def convert_shards(
     Args:
         shards: as for `ShardIndex.load`; tars without an index too.
         out: where the shards and `index.json` go.
-        recode: how videos are encoded anew; None leaves their bytes as they are.
+        recode: how videos are encoded anew; None leaves their bytes as they are. Of pictures only
+            the short side counts, and makes them JPEG as `pack_images` does.
         decoder: which decoder must be able to read a video.
         verify_frames: decode the first and last frame of each video ("ends"), or all of them.
         num_workers: processes that decode, each with a shard of its own.
@@ -66,8 +76,8 @@ def convert_shards(
 
     Raises:
         FileNotFoundError: if a set is missing.
-        ValueError: if there are images, if trajectories are to change their rate or to be split,
-            or if no video can be read.
+        ValueError: if trajectories are to change their rate or to be split, if pictures are to
+            be encoded like videos, or if nothing can be read.
         ShardError: if a key comes twice, if `out` holds other shards or is one of the sets, or if
             a set cannot be read.
     """
@@ -76,39 +86,27 @@ def convert_shards(
     LocalEngine(num_workers)  # refuses what is below 1
     sets = load_sets(shards)
     refuse_out_in_inputs(out, sets)
-    specification = sets[0].index.specification
-    if specification is not None:
-        _refuse_other_times(recode)
     samples = [sample for one in sets for sample in one.index.samples]
-    if any(sample.is_image for sample in samples):
-        raise ValueError(
-            "these shards hold images, and here videos are encoded; see `pack --images`"
-        )
-    refuse_repeated_keys(
-        [OutgoingSample(sample, sample.key, sample.group) for sample in samples],
-        advice="merge the sets first, with --prefix-keys",
-    )
+    _refuse_wrong_recoding(sets, samples, recode)
+    refuse_repeated_keys(unchanged(samples), advice="merge the sets first, with --prefix-keys")
     settings = PackSettings(
         layout.samples_per_shard, layout.max_shard_bytes, decoder, verify_frames, recode
     )
     outgoing = _with_plain_keys(samples, settings)
-    about = {"verb": "convert", **asdict(settings), "encoder": encoder_of(settings)}
-    plan = make_copy_plan(outgoing, about, layout, specification=specification)
-    with SetInProgress(
-        out,
+    plan = make_copy_plan(
         outgoing,
-        plan,
-        specification=specification,
-        inherited=tuple(video for one in sets for video in one.index.skipped),
-        overwrite=layout.overwrite,
-    ) as new:
+        _about_conversion(samples, settings),
+        layout,
+        specification=sets[0].index.specification,
+    )
+    with SetInProgress.of_sets(sets, out, outgoing, plan, overwrite=layout.overwrite) as new:
         folder = new.staging.folder
         new.write(lambda: Converter(new.outgoing, settings, folder), num_workers=num_workers)
-        return new.finish(", ".join(shown(one.place) for one in sets))
+        return new.finish(places_of(sets))
 
 
 class Converter(SampleCopier):
-    """Decodes each video, and encodes it anew where that is asked for.
+    """Decodes each video or picture, and encodes it anew where that is asked for.
 
     Args:
         outgoing: key in the new set -> sample.
@@ -132,6 +130,8 @@ class Converter(SampleCopier):
 
     def make(self, one: OutgoingSample, members: dict[str, bytes]) -> list[Packed | SkippedVideo]:
         """Returns what a sample becomes, given the bytes of its members."""
+        if one.sample.is_image:
+            return self._picture(one, members)
         extension = one.sample.video_extension
         video = members[extension]
         members = {name: data for name, data in members.items() if name not in VIDEO_EXTENSIONS}
@@ -155,6 +155,26 @@ class Converter(SampleCopier):
         super().close()
         self.probe.close()
         self.file.unlink(missing_ok=True)
+
+    def _picture(
+        self, one: OutgoingSample, members: dict[str, bytes]
+    ) -> list[Packed | SkippedVideo]:
+        old_extension, recode = one.sample.image_extension, self.settings.recode
+        try:
+            picture = picture_of(members[old_extension], one.sample.key)
+        except DecodeError as error:
+            return [SkippedVideo(one.sample.key, error.reason)]
+        members = {name: data for name, data in members.items() if name != old_extension}
+        more = {}
+        if recode is not None and recode.short_side is not None:
+            more = {"original": picture.about_original}
+            picture = smaller_picture(picture, recode.short_side)
+        if picture.extension in members:
+            raise ShardError(
+                f"its picture '{old_extension}' is a {picture.extension}, and another has that name"
+            )
+        sample, about = _about(one, members, picture.metadata, len(picture.data), **more)
+        return [(sample, {picture.extension: picture.data, **members, "json": about})]
 
     def _recode(
         self, one: OutgoingSample, members: dict[str, bytes]
@@ -201,14 +221,46 @@ class Converter(SampleCopier):
             raise ShardError(f"{metadata.num_frames} frames and {num_states} states")
 
 
-def _refuse_other_times(recode: RecodeSettings | None) -> None:
+def _refuse_wrong_recoding(
+    sets: Sequence[ShardSet], samples: Sequence[Sample], recode: RecodeSettings | None
+) -> None:
+    """Raises if what is to be encoded anew cannot be, or not like this."""
+    if recode is None:
+        return
+    if sets[0].index.specification is not None:
+        _refuse_other_times(recode)
+    is_for_pictures = (
+        recode == RecodeSettings(short_side=recode.short_side) and recode.short_side is not None
+    )
+    if not is_for_pictures and any(sample.is_image for sample in samples):
+        raise ValueError(
+            "these shards hold images, which can only be made smaller (--short-side); leave out "
+            "--fps, --gop, --codec, --crf and --split-scenes"
+        )
+
+
+def _about_conversion(samples: Sequence[Sample], settings: PackSettings) -> dict[str, Any]:
+    """Returns what else than the samples the new set depends on, as plain values."""
+    has_images = any(sample.is_image for sample in samples)
+    has_videos = not all(sample.is_image for sample in samples)
+    short_side = settings.recode and settings.recode.short_side
+    encoders = [
+        encoder_of(settings) if has_videos else None,
+        encoder_of(ImagePackSettings(short_side=short_side)) if has_images else None,
+    ]
+    encoder = " and ".join(name for name in encoders if name) or None
+    kind = {} if has_videos else {"kind": "images"}
+    return {"verb": "convert", **asdict(settings), "encoder": encoder, **kind}
+
+
+def _refuse_other_times(recode: RecodeSettings) -> None:
     """Raises if trajectories would get other frames than they have states and actions for."""
-    if recode is not None and recode.frames_per_second is not None:
+    if recode.frames_per_second is not None:
         raise ValueError(
             "--fps would change the frames of trajectories and not their states and actions; "
             "leave it out, or import the data anew at that rate"
         )
-    if recode is not None and recode.split_scenes is not None:
+    if recode.split_scenes is not None:
         raise ValueError("--split-scenes would tear trajectories from their states and actions")
 
 

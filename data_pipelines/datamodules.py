@@ -1,5 +1,10 @@
 """Lightning's doors to the data: `ClipDataModule` and `TrajectoryDataModule`.
 
+Which sample comes when is a function of seed and step, so equal runs see equal batches, with one
+exception: a sample that cannot be read is replaced. What is damaged is so in every run. But where
+shards lie far away and a store fails for longer than reads are tried again (`RetryPolicy`), a run
+skips what another one gets; `skips` counts it, and `max_skipped_fraction: 0` stops the run.
+
 The trainer must be made with `use_distributed_sampler=False`: the plan already gives every rank its
 own part of each batch.
 """
@@ -118,7 +123,7 @@ class ShardDataModule(ResumableDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Reads the indices, so that faults show before the first step."""
         logger.info("%s", self.describe())
-        _ = self.val_index
+        self._count_left_out([self.index, *([self.val_index] if self.val_index else [])])
 
     def train_dataloader(self) -> CountingLoader:
         """Returns the loader of this rank, which starts at the trainer's step."""
@@ -166,12 +171,19 @@ class ShardDataModule(ResumableDataModule):
         """Returns one line for the start of a run."""
         index, ranks = self.index, self._world_size
         clips = index.num_samples * self.clips_per_sample
+        damaged = f" ({len(index.damaged)} damaged ones left out)" if index.damaged else ""
         return (
-            f"{len(index.shards)} shards, {index.num_samples} samples, "
+            f"{len(index.shards)} shards, {index.num_samples} samples{damaged}, "
             f"{index.duration_seconds / 3600:.2f} hours; {clips} clips per pass, "
             f"{self.train_steps_per_epoch} steps per epoch, global batch "
-            f"{self.batch_size * ranks} ({self.batch_size} x {ranks} ranks)"
+            f"{self.batch_size * ranks} ({self.batch_size} x {ranks} ranks){self._repeats(clips)}"
         )
+
+    def _repeats(self, clips_per_pass: int) -> str:
+        """A warning for the line of `describe`, where a batch is larger than the data."""
+        if clips_per_pass >= self.batch_size * self._world_size:
+            return ""
+        return "; warning: one pass does not fill a batch, so samples repeat within it"
 
     @property
     def train_steps_per_epoch(self) -> int:
@@ -251,7 +263,7 @@ class ClipDataModule(ShardDataModule):
             proves that the bytes are those that were packed.
         max_skipped_fraction: the run stops when more samples than this part are skipped.
         val_shards: validated on, as are predictions, with `temporal_views` x `spatial_views` clips
-            of each video; None: no validation.
+            of each video, in batches of at most batch_size clips; None: no validation.
         temporal_views: moments of each video, equally spaced; 1: its middle.
         spatial_views: square crops of each moment along the frame's long side; 1: its centre.
         val_batches: at most so many batches of one validation per process; None: one pass.
@@ -392,7 +404,7 @@ class ClipDataModule(ShardDataModule):
             frame_stride=self.frame_stride,
             short_video=self._short_video_in_evaluation,
         )
-        for sample in index.samples:
+        for sample in index.samples if index.num_images else ():
             if sample.is_image:
                 raise ShardError(
                     f"{shown(sample.shard)}: sample '{sample.key}' is no video; pictures go into "
@@ -616,7 +628,7 @@ class ImageDataModule(ShardDataModule):
 
     def refuse_unfit(self, index: ShardIndex) -> None:
         """Raises `ShardError` if a sample is no image."""
-        for sample in index.samples:
+        for sample in index.samples if index.num_images < index.num_samples else ():
             if not sample.is_image:
                 raise ShardError(
                     f"{shown(sample.shard)}: sample '{sample.key}' is no image; videos go into a "

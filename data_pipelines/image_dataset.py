@@ -10,7 +10,7 @@ from data_pipelines.images import decode_image
 from data_pipelines.samples import Sample
 from data_pipelines.shard_index import ShardIndex
 from data_pipelines.shard_reader import ShardReader
-from data_pipelines.streams import ShardDataset
+from data_pipelines.streams import ALL_CLIPS, ShardDataset
 from data_pipelines.transforms import ClipTransform
 
 
@@ -36,7 +36,11 @@ class ImageDataset(ShardDataset[ClipSample]):
         self.transform = transform
 
     def read(
-        self, sample: Sample, generator: torch.Generator, skipped: tuple[SkippedSample, ...]
+        self,
+        sample: Sample,
+        generator: torch.Generator,
+        skipped: tuple[SkippedSample, ...],
+        chosen: slice = ALL_CLIPS,
     ) -> ClipSample:
         """Decodes one image, upright and RGB, and cuts the model's size out of it."""
         data = self.reader.read(sample, sample.image_extension)
@@ -50,7 +54,9 @@ class ImageDataset(ShardDataset[ClipSample]):
             seeds=draw_seeds(1, generator),
         )
 
-    def blank(self, key: str, skipped: tuple[SkippedSample, ...]) -> ClipSample:
+    def blank(
+        self, key: str, skipped: tuple[SkippedSample, ...], chosen: slice = ALL_CLIPS
+    ) -> ClipSample:
         """Returns a black image that is not valid."""
         size = self.transform.image_size
         black = torch.zeros(1, 3, 1, size, size, dtype=torch.uint8)

@@ -6,7 +6,7 @@ import io
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -16,7 +16,7 @@ from data_pipelines.images import decode_image
 from data_pipelines.manifest import SkippedVideo, VideoRow
 from data_pipelines.pack_plan import ImagePackSettings, PlannedVideo
 from data_pipelines.samples import Sample
-from data_pipelines.shard_jobs import Packed, Packer
+from data_pipelines.shard_jobs import Packed, Packer, read_planned
 from data_pipelines.shard_writing import sample_json
 from data_pipelines.video_sources import read_source
 
@@ -42,6 +42,11 @@ class Picture(NamedTuple):
         """Returns the metadata of a video of one frame that lasts one second."""
         return VideoMetadata(1, 1.0, 1.0, *self.pixels.shape[:2])
 
+    @property
+    def about_original(self) -> dict[str, Any]:
+        """Returns what the JSON of a smaller picture says of this one."""
+        return {**asdict(self.metadata), "num_bytes": len(self.data)}
+
 
 class ImageProbe:
     """Looks at pictures as `ProbeProcess` looks at videos, but needs no child process.
@@ -53,9 +58,9 @@ class ImageProbe:
     def __init__(self, root: str) -> None:
         self.root = root
 
-    def read_row(self, path: str) -> VideoRow | SkippedVideo:
-        """Returns the row of a picture, or why it cannot be read."""
-        picture = read_picture(self.root, path)
+    def read_row(self, path: str, data: bytes | None = None) -> VideoRow | SkippedVideo:
+        """Returns the row of a picture, or why it cannot be read; its bytes may be at hand."""
+        picture = read_picture(self.root, path) if data is None else usable_picture(data, path)
         if isinstance(picture, SkippedVideo):
             return picture
         return VideoRow(path, picture.metadata, Path(path).parent.name or None)
@@ -76,13 +81,15 @@ class ImagePacker(Packer):
 
     def pack(self, video: PlannedVideo) -> list[Packed | SkippedVideo]:
         """Returns the sample of a picture, or why it cannot be read."""
-        picture, more = read_picture(self.root, video.source.path), {}
+        data, more = read_planned(self.root, video), {}
+        if isinstance(data, SkippedVideo):
+            return [data]
+        picture = usable_picture(data, video.source.path)
         if isinstance(picture, SkippedVideo):
             return [picture]
         if self.settings.short_side is not None:
-            original = {**asdict(picture.metadata), "num_bytes": len(picture.data)}
-            pixels = shrunk(picture.pixels, self.settings.short_side)
-            picture, more = Picture(jpeg_bytes(pixels), pixels, "jpg"), {"original": original}
+            more = {"original": picture.about_original}
+            picture = smaller_picture(picture, self.settings.short_side)
         source = video.source
         sample = Sample(
             video.key,
@@ -106,11 +113,32 @@ def read_picture(root: str, path: str) -> Picture | SkippedVideo:
     """
     try:
         data = read_source(root, path)
-        return Picture(data, decode_image(data, path), extension_of(data, path))
-    except DecodeError as error:
-        return SkippedVideo(path, error.reason)
     except OSError as error:
         return SkippedVideo(path, error.strerror or str(error))
+    return usable_picture(data, path)
+
+
+def usable_picture(data: bytes, path: str) -> Picture | SkippedVideo:
+    """Decodes a picture's file, or says why that cannot be."""
+    try:
+        return picture_of(data, path)
+    except DecodeError as error:
+        return SkippedVideo(path, error.reason)
+
+
+def picture_of(data: bytes, name: str) -> Picture:
+    """Decodes a picture's file.
+
+    Raises:
+        DecodeError: if it is no picture, is damaged, or is of a format that shards do not hold.
+    """
+    return Picture(data, decode_image(data, name), extension_of(data, name))
+
+
+def smaller_picture(picture: Picture, short_side: int) -> Picture:
+    """Returns a picture as JPEG whose short side is at most this; see `shrunk`."""
+    pixels = shrunk(picture.pixels, short_side)
+    return Picture(jpeg_bytes(pixels), pixels, "jpg")
 
 
 def extension_of(data: bytes, name: str) -> str:

@@ -1,8 +1,8 @@
 """Probing videos in a child process: a decoder that crashes costs one video, not the whole pack.
 
 decord 0.6 aborts or segfaults on some damaged files, and no exception handler helps then. The
-child is this module as a program; it speaks JSON, one line a video. Videos are encoded anew there
-too; the line is then followed by the bytes of the new files.
+child is this module as a program; it speaks JSON, one line a video, which the video's bytes may
+follow. Videos are encoded anew there too; the answer is then followed by the new files' bytes.
 """
 
 from __future__ import annotations
@@ -71,17 +71,34 @@ class ProbeProcess:
         self._child: subprocess.Popen[bytes] | None = None
         self._is_killed = False
 
-    def read_row(self, path: str) -> VideoRow | SkippedVideo:
-        """Returns the row of a video, or why it cannot be read, a crash included."""
-        answer = self._ask_twice({"path": path})
+    def read_row(self, path: str, data: bytes | None = None) -> VideoRow | SkippedVideo:
+        """Returns the row of a video, or why it cannot be read, a crash included.
+
+        Args:
+            path: relative to the folder.
+            data: the file's bytes; None lets the child read them.
+        """
+        answer = self._ask_twice({"path": path}, data)
         if isinstance(answer, _Death):
             return SkippedVideo(path, answer.reason)
         return _row_from_json(path, answer.values)
 
     def recode(
-        self, path: str, *, start_seconds: float | None = None, end_seconds: float | None = None
+        self,
+        path: str,
+        data: bytes | None = None,
+        *,
+        start_seconds: float | None = None,
+        end_seconds: float | None = None,
     ) -> tuple[VideoMetadata, list[RecodedScene]] | SkippedVideo:
-        """Encodes a video, or the part from start to end, anew: as `recoding.recode`."""
+        """Encodes a video, or the part from start to end, anew: as `recoding.recode`.
+
+        Args:
+            path: relative to the folder.
+            data: the file's bytes; None lets the child read them.
+            start_seconds: where to begin; None: at the beginning.
+            end_seconds: where to end; None: at the end.
+        """
         assert self.recode_settings is not None, "the settings are given to the constructor"
         answer = self._ask_twice(
             {
@@ -89,7 +106,8 @@ class ProbeProcess:
                 "recode": self.recode_settings.to_json(),
                 "start_seconds": start_seconds,
                 "end_seconds": end_seconds,
-            }
+            },
+            data,
         )
         if isinstance(answer, _Death):
             return SkippedVideo(path, answer.reason)
@@ -120,14 +138,17 @@ class ProbeProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask_twice(self, request: dict[str, Any]) -> _Answer | _Death:
+    def _ask_twice(self, request: dict[str, Any], data: bytes | None) -> _Answer | _Death:
         """Asks again if the child was killed, which was no fault of the video's."""
-        answer = self._ask(request)
+        request = {"folder": self.folder, **request}
+        if data is not None:
+            request["num_bytes"] = len(data)
+        answer = self._ask(request, data or b"")
         if isinstance(answer, _Death) and answer.was_from_outside and not self._is_killed:
-            answer = self._ask(request)
+            answer = self._ask(request, data or b"")
         return answer
 
-    def _ask(self, request: dict[str, Any]) -> _Answer | _Death:
+    def _ask(self, request: dict[str, Any], data: bytes) -> _Answer | _Death:
         """Sends a request to the child, which is started if there is none."""
         if self._child is None or self._child.poll() is not None:
             self._child = self._start()
@@ -136,7 +157,8 @@ class ProbeProcess:
         timer = threading.Timer(self.timeout_seconds, child.kill)
         timer.start()
         try:
-            child.stdin.write(json.dumps({"folder": self.folder, **request}).encode() + b"\n")
+            child.stdin.write(json.dumps(request).encode() + b"\n")
+            child.stdin.write(data)
             child.stdin.flush()
             answer = _read_answer(child.stdout)
         except BrokenPipeError:
@@ -175,14 +197,14 @@ def main(argv: list[str]) -> None:
     for line in sys.stdin.buffer:
         request = json.loads(line)
         files: list[bytes] = []
+        data = None
+        if "num_bytes" in request:
+            data = sys.stdin.buffer.read(request["num_bytes"])
         if "recode" in request:
-            values, files = _recode(request, decoder, verify_frames)
+            values, files = _recode(request, data, decoder, verify_frames)
         else:
-            values = asdict(
-                read_row(
-                    request["folder"], request["path"], decoder=decoder, verify_frames=verify_frames
-                )
-            )
+            place = request["folder"], request["path"], data
+            values = asdict(read_row(*place, decoder=decoder, verify_frames=verify_frames))
         values["num_bytes_of_files"] = [len(file) for file in files]
         sys.stdout.buffer.write(json.dumps(values).encode() + b"\n")
         for file in files:
@@ -191,12 +213,15 @@ def main(argv: list[str]) -> None:
 
 
 def _recode(
-    request: dict[str, Any], decoder: DecoderName, verify_frames: VerifyFrames
+    request: dict[str, Any],
+    data: bytes | None,
+    decoder: DecoderName,
+    verify_frames: VerifyFrames,
 ) -> tuple[dict[str, Any], list[bytes]]:
     """Returns the answer to a request to encode a video anew, and the new files."""
     try:
         metadata, scenes = recode(
-            read_source(request["folder"], request["path"]),
+            read_source(request["folder"], request["path"]) if data is None else data,
             request["path"],
             RecodeSettings(**request["recode"]),
             decoder=decoder,

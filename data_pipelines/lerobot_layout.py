@@ -139,7 +139,7 @@ def episode_places(info: LeRobotInfo, camera: str) -> list[EpisodePlace]:
         camera: the feature whose frames are wanted.
 
     Raises:
-        LayoutError: if episodes are missing or come twice, or if a file of theirs is missing.
+        LayoutError: if episodes are missing or come twice, or if no episode has all its files.
     """
     paths = sorted((info.folder / "meta" / "episodes").glob("chunk-*/file-*.parquet"))
     if not paths:
@@ -196,14 +196,21 @@ def _file(
 
 
 def _refuse_missing_files(places: list[EpisodePlace]) -> None:
-    """Raises before the work, not in its middle."""
-    seen: set[Path] = set()
+    """Raises if no episode has its files; if some have, the others are named one by one."""
+    missing: dict[Path, EpisodePlace] = {}
+    exists: dict[Path, bool] = {}
+    num_whole = 0
     for place in places:
-        for path in (place.data_file, place.video_file):
-            if path is not None and path not in seen and not path.is_file():
-                raise LayoutError(f"{path} is missing (episode {place.index}); download it again")
-            if path is not None:
-                seen.add(path)
+        files = [path for path in (place.data_file, place.video_file) if path is not None]
+        for path in files:
+            if path not in exists:
+                exists[path] = path.is_file()
+            if not exists[path]:
+                missing.setdefault(path, place)
+        num_whole += all(exists[path] for path in files)
+    if num_whole == 0:
+        path, place = next(iter(missing.items()))
+        raise LayoutError(f"{path} is missing (episode {place.index}); download it again")
 
 
 def _refuse_other_version(folder: Path, version: object) -> None:

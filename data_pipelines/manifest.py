@@ -79,11 +79,24 @@ def scan_folder(
 
 
 def read_row(
-    folder: str | Path, path: str, *, decoder: DecoderName, verify_frames: VerifyFrames
+    folder: str | Path,
+    path: str,
+    data: bytes | None = None,
+    *,
+    decoder: DecoderName,
+    verify_frames: VerifyFrames,
 ) -> VideoRow | SkippedVideo:
-    """Reads one video: its row, or why it cannot be read. The folder may be a URL."""
+    """Reads one video: its row, or why it cannot be read.
+
+    Args:
+        folder: that the path is relative to, or a URL.
+        path: of the video.
+        data: its bytes, if they are at hand.
+        decoder: which decoder to trust.
+        verify_frames: decode the first and the last frame ("ends"), or all of them.
+    """
     try:
-        data = read_source(str(folder), path)
+        data = read_source(str(folder), path) if data is None else data
         metadata = probe(data, path, decoder=decoder, verify_frames=verify_frames)
     except DecodeError as error:
         return SkippedVideo(path, error.reason)

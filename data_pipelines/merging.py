@@ -20,8 +20,10 @@ from data_pipelines.sample_copying import (
     explain_bad_key,
     load_sets,
     make_copy_plan,
+    places_of,
     refuse_out_in_inputs,
     refuse_repeated_keys,
+    unchanged,
 )
 from data_pipelines.samples import shard_to_json
 from data_pipelines.shard_index import Shards
@@ -60,30 +62,23 @@ def merge_shards(
     layout = layout or Layout()
     sets = load_sets(shards)
     refuse_out_in_inputs(out, sets)
-    outgoing = _prefixed(sets) if prefix_keys else _unchanged(sets)
+    samples = [sample for one in sets for sample in one.index.samples]
+    outgoing = _prefixed(sets) if prefix_keys else unchanged(samples)
     refuse_repeated_keys(outgoing, advice="--prefix-keys puts the sets' names before their keys")
-    specification = sets[0].index.specification
     plan = make_copy_plan(
         outgoing,
         {"verb": "merge", "prefix_keys": prefix_keys},
         layout,
-        specification=specification,
+        specification=sets[0].index.specification,
     )
     if copy_shards:
         plan = _plan_of_whole_shards(plan, sets, outgoing, prefix_keys=prefix_keys)
-    with SetInProgress(
-        out,
-        outgoing,
-        plan,
-        specification=specification,
-        inherited=tuple(video for one in sets for video in one.index.skipped),
-        overwrite=layout.overwrite,
-    ) as new:
+    with SetInProgress.of_sets(sets, out, outgoing, plan, overwrite=layout.overwrite) as new:
         if copy_shards:
             _take_whole_shards(new, sets)
         else:
             new.write()
-        return new.finish(", ".join(shown(one.place) for one in sets))
+        return new.finish(places_of(sets))
 
 
 def _plan_of_whole_shards(
@@ -107,6 +102,8 @@ def _plan_of_whole_shards(
             )
         if reason := explain_bad_key(one.key, tuple(one.sample.members)):
             raise ShardError(f"'{one.key}': {reason}; leave out --copy-shards to skip it")
+    for damaged in (video for one in sets for video in one.index.damaged):
+        raise ShardError(f"'{damaged.path}': {damaged.reason}; leave out --copy-shards to skip it")
     video_of = {video.key: video for video in plan.videos}
     shards = tuple(
         tuple(video_of[sample.key] for sample in shard.samples)
@@ -134,11 +131,6 @@ def _take_whole_shards(new: SetInProgress, sets: Sequence[ShardSet]) -> None:
             json.dumps(record).encode(),
             unfinished=job.record.with_suffix(".tmp-json"),
         )
-
-
-def _unchanged(sets: Sequence[ShardSet]) -> list[OutgoingSample]:
-    samples = [sample for one in sets for sample in one.index.samples]
-    return [OutgoingSample(sample, sample.key, sample.group) for sample in samples]
 
 
 def _prefixed(sets: Sequence[ShardSet]) -> list[OutgoingSample]:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import bisect
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
 
 from torch.utils.data import Dataset
 
-from data_pipelines.datamodules import ImageDataModule, ShardDataModule
-from data_pipelines.mixture_plan import AlternatingBatchSampler, MixturePlan
+from data_pipelines.action_windows import ActionWindows
+from data_pipelines.datamodules import ImageDataModule, ShardDataModule, TrajectoryDataModule
+from data_pipelines.mixture_plan import AlternatingBatchSampler, MixturePlan, weights_by_size
 from data_pipelines.plan import EpochPlan, ResumableBatchSampler, Slot, steps_in_one_pass
+from data_pipelines.pooled_statistics import pooled_statistics
 from data_pipelines.resumable_datamodule import ResumableDataModule
 from data_pipelines.streams import CountingLoader, NothingUsable, ShardDataset
+from data_pipelines.trajectories import (
+    ColumnStatistics,
+    TrajectorySpecification,
+    differing_field,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +69,8 @@ class MixtureDataModule(ResumableDataModule):
 
     Args:
         sources: data modules of clips, or of trajectories with one specification.
-        weights: how often each is visited, as parts of one another; None: by their sizes.
+        weights: how often each is visited, as parts of one another; None: by their sizes, but each
+            at least once in 4096 samples.
         batch_size: clips per process and step.
         images: a data module of images, or None.
         image_fraction: steps that take a batch of images instead, in [0, 1).
@@ -104,10 +113,22 @@ class MixtureDataModule(ResumableDataModule):
         self.image_batch_size = image_batch_size or batch_size
         self.steps_per_epoch = steps_per_epoch
         self.val_batches = val_batches
-        self.clips_per_sample = _clips_per_sample(sources, batch_size)
+        if not sources:
+            raise ValueError("a mixture needs at least one source")
         if any(getattr(source, "augment_on", "worker") == "device" for source in sources):
             raise ValueError(
                 "a source of a mixture cannot augment on the device: set its augment_on to 'worker'"
+            )
+        if len({isinstance(source, TrajectoryDataModule) for source in sources}) > 1:
+            raise ValueError(
+                "clips and trajectories cannot share batches: a mixture takes sources of one kind"
+            )
+        _refuse_different_shapes(sources, self.names)
+        self.clips_per_sample = sources[0].clips_per_sample
+        if batch_size < 1 or batch_size % self.clips_per_sample:
+            raise ValueError(
+                f"batch_size={batch_size} must be a multiple of the {self.clips_per_sample} clips "
+                "taken from each sample"
             )
         if (images is None) != (image_fraction == 0) or not 0 <= image_fraction < 1:
             raise ValueError(
@@ -125,20 +146,48 @@ class MixtureDataModule(ResumableDataModule):
         return names
 
     @property
-    def specification(self) -> Any:  # noqa: ANN401 - of trajectories
-        """Returns the specification that all sources of trajectories share."""
-        return self._shared("specification")
+    def action_windows(self) -> ActionWindows:
+        """Returns how windows are cut out of the first source: in all of them they mean the same.
+
+        Raises:
+            AttributeError: if the sources are clips.
+            ValueError: if windows mean different things in two sources.
+        """
+        first, *others = self._trajectory_sources
+        for number, other in enumerate(others, start=1):
+            if difference := _explain_windows(first, other, self.names[0], self.names[number]):
+                raise ValueError(f"one model cannot train on all these sources: {difference}")
+        return first.action_windows
 
     @property
-    def statistics(self) -> Any:  # noqa: ANN401 - of trajectories
-        """Returns the statistics of the first source: one normaliser for all of them."""
-        return self.sources[0].statistics  # pyright: ignore[reportAttributeAccessIssue]
+    def specification(self) -> TrajectorySpecification:
+        """Returns names, units, bounds and rate that all sources of trajectories share.
+
+        The bounds of pose differences are the extremes of all sources.
+        """
+        return self.action_windows.specification(self.statistics)
+
+    @cached_property
+    def statistics(self) -> ColumnStatistics:
+        """Returns one normaliser for all sources of trajectories; see `pooled_statistics`.
+
+        A source counts by its share of the mixture's batches, not by its number of rows: so the
+        mean and the spread are those of what a model sees, as far as a source's own statistics are
+        (they count every row of a source alike).
+        """
+        _ = self.action_windows  # refuses sources whose columns mean different things
+        statistics = [source.statistics for source in self._trajectory_sources]
+        return pooled_statistics(statistics, self._plan.slots_per_period)
 
     def setup(self, stage: str | None = None) -> None:
         """Reads all indices, so that faults show before the first step."""
         logger.info("%s", self.describe())
-        for source in self.sources:
-            _ = source.val_index
+        self._tell_of_tiny_sources()
+        if any(isinstance(source, TrajectoryDataModule) for source in self.sources):
+            _ = self.specification
+        modules = [*self.sources, *([self.images] if self.images else [])]
+        indices = [index for module in modules for index in (module.index, module.val_index)]
+        self._count_left_out([index for index in indices if index is not None])
 
     def train_dataloader(self) -> CountingLoader:
         """Returns the loader of this rank, which starts at the trainer's step."""
@@ -195,7 +244,7 @@ class MixtureDataModule(ResumableDataModule):
         if self.steps_per_epoch is not None:
             return self.steps_per_epoch
         return steps_in_one_pass(
-            sum(source.index.num_samples for source in self.sources),
+            sum(self._sizes),
             self.clips_per_sample,
             batch_size=self.batch_size,
             world_size=self._world_size,
@@ -203,12 +252,31 @@ class MixtureDataModule(ResumableDataModule):
 
     @cached_property
     def _plan(self) -> MixturePlan:
-        sizes = [source.index.num_samples for source in self.sources]
         return MixturePlan(
             [EpochPlan(s.index.samples_per_shard, seed=s.seed) for s in self.sources],
-            self.weights or sizes,
+            self.weights or weights_by_size(self._sizes),
             seed=self.seed,
         )
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [source.index.num_samples for source in self.sources]
+
+    def _tell_of_tiny_sources(self) -> None:
+        """Says which sources come more often than their sizes say, since they are so small."""
+        if self.weights is not None:
+            return
+        weights = weights_by_size(self._sizes)
+        for name, size, weight in zip(self.names, self._sizes, weights, strict=False):
+            if weight > size:
+                logger.warning(
+                    "%s has %d of %d samples: it comes once in %d samples, more than by its size; "
+                    "`weights` sets other parts",
+                    name,
+                    size,
+                    sum(self._sizes),
+                    self._plan.period,
+                )
 
     def _sampler(self) -> AlternatingBatchSampler | ResumableBatchSampler:
         slots = self.batch_size // self.clips_per_sample
@@ -225,7 +293,7 @@ class MixtureDataModule(ResumableDataModule):
         return AlternatingBatchSampler(
             (self._plan, MixturePlan([images], [1], seed=self.seed)),
             slots_per_batch=(slots, self.image_batch_size),
-            num_first_samples=sum(source.index.num_samples for source in self.sources),
+            num_first_samples=sum(self._sizes),
             fraction=self.image_fraction,
             steps_per_epoch=self.train_steps_per_epoch,
             rank=self._rank,
@@ -241,33 +309,52 @@ class MixtureDataModule(ResumableDataModule):
         batch = self.batch_size * self._world_size
         return f"{sets}-{shares}-{self.image_fraction:g}-{self.seed}-{batch}"
 
-    def _shared(self, name: str) -> Any:  # noqa: ANN401
-        values = [getattr(source, name) for source in self.sources]
-        if any(value != values[0] for value in values):
-            raise ValueError(
-                f"the sources {', '.join(self.names[: len(values)])} differ in their {name}: one "
-                "model cannot train on all of them"
-            )
-        return values[0]
+    @property
+    def _trajectory_sources(self) -> list[TrajectoryDataModule]:
+        sources = [source for source in self.sources if isinstance(source, TrajectoryDataModule)]
+        if not sources:
+            raise AttributeError("a mixture of clips has no actions and no states")
+        return sources
 
 
-def _clips_per_sample(sources: Sequence[ShardDataModule], batch_size: int) -> int:
-    """Returns the clips that each sample of each source gives.
+def _explain_windows(
+    one: TrajectoryDataModule, other: TrajectoryDataModule, name: str, other_name: str
+) -> str | None:
+    """Returns the first thing in which the windows of two sources differ in meaning, or None.
 
-    Raises:
-        ValueError: if there is no source, if sources differ, or if no whole number of samples fits
-            a batch.
+    Bounds may differ where they only say what is in the data.
     """
-    numbers = sorted({source.clips_per_sample for source in sources})
-    if len(numbers) != 1:
-        came = "no source" if not sources else f"sources with {numbers} clips per sample"
-        raise ValueError(f"a mixture needs sources with one number of clips per sample, got {came}")
-    if batch_size < 1 or batch_size % numbers[0]:
-        raise ValueError(
-            f"batch_size={batch_size} must be a multiple of the {numbers[0]} clips taken from each "
-            "sample"
-        )
-    return numbers[0]
+    for what in ("mode", "reduction", "steps_per_action"):
+        value, other_value = (getattr(each.action_windows, what) for each in (one, other))
+        if value != other_value:
+            return f"{what} of actions is {value!r} in {name}, {other_value!r} in {other_name}"
+    is_of_data = one.action_windows.mode == "pose_difference"
+    ignored = ("action_low", "action_high") if is_of_data else ()
+    first, second = one.specification, other.specification
+    what = differing_field(first, second, ignored=ignored)
+    if what is None:
+        return None
+    value, other_value = getattr(first, what), getattr(second, what)
+    return f"{what} is {value!r} in {name}, {other_value!r} in {other_name}"
+
+
+def _refuse_different_shapes(sources: Sequence[ShardDataModule], names: Sequence[str]) -> None:
+    """Raises ValueError if the rows of two sources, which share batches, have different shapes."""
+    for what in ("clips_per_sample", "image_size", "clip_length_frames"):
+        _refuse_different(what, dict(zip(names, sources, strict=False)))
+    validated = {n: s for n, s in zip(names, sources, strict=False) if s.val_shards is not None}
+    for what in ("temporal_views", "spatial_views"):
+        _refuse_different(what, validated)
+
+
+def _refuse_different(what: str, sources: Mapping[str, ShardDataModule]) -> None:
+    values = {name: getattr(source, what, 1) for name, source in sources.items()}
+    for first, name in pairwise(values):
+        if values[first] != values[name]:
+            raise ValueError(
+                "sources of a mixture share batches, so their clips must have one shape: "
+                f"{what}={values[first]} in {first}, {values[name]} in {name}"
+            )
 
 
 def _name_of(shards: str | list[str]) -> str:

@@ -7,13 +7,12 @@ that the seed shuffles. So nothing drifts, and slot number n is known without th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import torch
-from torch.utils.data import Sampler
 
-from data_pipelines.plan import EpochPlan, Slot, mixed_seed
+from data_pipelines.plan import EpochPlan, Slot, SteppedBatchSampler, mixed_seed
 
 MAX_PERIOD = 4096
 
@@ -69,7 +68,7 @@ class MixturePlan:
         return self._newest[1]
 
 
-class AlternatingBatchSampler(Sampler[list[Slot]]):
+class AlternatingBatchSampler(SteppedBatchSampler):
     """Yields one rank's batches of two kinds, whose samples cannot share one: videos and images.
 
     All ranks take the same kind at the same step, so none waits for a slower kind. The second kind
@@ -80,10 +79,7 @@ class AlternatingBatchSampler(Sampler[list[Slot]]):
         slots_per_batch: of this rank, of either kind.
         num_first_samples: size of the first kind.
         fraction: steps of the second kind, in [0, 1).
-        steps_per_epoch: length of an epoch.
-        rank: this process, in [0, world_size).
-        world_size: number of processes.
-        first_step: returns how many batches were used before; asked at every `iter`.
+        steps_per_epoch: see `SteppedBatchSampler`, also for the others.
     """
 
     def __init__(
@@ -98,30 +94,17 @@ class AlternatingBatchSampler(Sampler[list[Slot]]):
         world_size: int = 1,
         first_step: Callable[[], int] = lambda: 0,
     ) -> None:
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank must be in [0, {world_size}), got {rank}")
+        super().__init__(
+            steps_per_epoch=steps_per_epoch, rank=rank, world_size=world_size, first_step=first_step
+        )
         if not 0 <= fraction < 1:
             raise ValueError(f"fraction must be in [0, 1), got {fraction}")
-        if min(slots_per_batch) < 1 or steps_per_epoch < 1:
-            raise ValueError(
-                f"slots_per_batch={slots_per_batch} and steps_per_epoch={steps_per_epoch} "
-                "must be at least 1"
-            )
+        if min(slots_per_batch) < 1:
+            raise ValueError(f"slots_per_batch={slots_per_batch} must be at least 1")
         self.plans = plans
         self.slots_per_batch = slots_per_batch
         self.num_first_samples = num_first_samples
         self.fraction = Fraction(fraction).limit_denominator(MAX_PERIOD)
-        self.steps_per_epoch = steps_per_epoch
-        self.rank, self.world_size = rank, world_size
-        self.first_step = first_step
-
-    def __len__(self) -> int:
-        return self.steps_per_epoch
-
-    def __iter__(self) -> Iterator[list[Slot]]:
-        first_step = self.first_step()
-        for step in range(first_step, first_step + self.steps_per_epoch):
-            yield self.batch(step)
 
     def batch(self, step: int) -> list[Slot]:
         """Returns this rank's slots of batch number `step`: a contiguous part of the global one."""
@@ -157,3 +140,12 @@ def slots_per_period(weights: Sequence[float]) -> tuple[int, ...]:
             f"({total:g}): leave that dataset out, or give it more"
         )
     return tuple(counts)
+
+
+def weights_by_size(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Returns the sizes of datasets as weights; a tiny one counts more, so that it comes at all.
+
+    Each is met at least once in a period of `MAX_PERIOD` slots.
+    """
+    least = math.ceil(sum(sizes) / MAX_PERIOD)
+    return tuple(max(size, least) for size in sizes)

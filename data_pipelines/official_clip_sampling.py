@@ -15,9 +15,8 @@ import numpy as np
 import torch
 
 from data_pipelines.clip_sampling import (
-    ClipTooShortError,
     ShortVideoPolicy,
-    end_seconds,
+    fitting_duration,
     refuse_impossible_clips,
 )
 
@@ -75,9 +74,9 @@ class OfficialClipSampling:
         """Returns the frames of the clips, part after part.
 
         Args:
-            timestamps_seconds: when each frame of the video starts: (num_frames,), increasing.
+            timestamps_seconds: as for `ClipSampling.indices`.
             generator: one number is drawn for each part that is longer than a window.
-            duration_seconds: of the video; None: the last frame lasts as long as the average one.
+            duration_seconds: as for `ClipSampling.indices`.
 
         Returns:
             Frame indices: (clips, time), int64.
@@ -86,11 +85,7 @@ class OfficialClipSampling:
             ClipTooShortError: if the video is too short or too slow for the settings.
         """
         num_frames = len(timestamps_seconds)
-        if duration_seconds is None:
-            duration_seconds = end_seconds(timestamps_seconds)
-        misfit = self.explain_misfit(num_frames, duration_seconds)
-        if misfit:
-            raise ClipTooShortError(misfit)
+        duration_seconds = fitting_duration(self, timestamps_seconds, duration_seconds)
         stride = self._stride(num_frames, duration_seconds)
         window, part = stride * self.clip_length_frames, num_frames // self.clips_per_video
         starts = [0] * self.clips_per_video

@@ -23,7 +23,7 @@ from data_pipelines.samples import parse_json
 from data_pipelines.shard_index import ShardIndex
 from data_pipelines.shard_writing import KEY_CHARACTERS, key_of_path
 from data_pipelines.tar_headers import ShardError
-from data_pipelines.video_sources import VideoSource, VideoSources, size_and_time
+from data_pipelines.video_sources import VideoSource, VideoSources, sizes_and_times
 
 PLAN_FORMAT, PLAN_VERSION = "pack-plan", 1
 JSON_RESERVE_BYTES = 900  # a sample's JSON member is shorter than this and its names together
@@ -91,7 +91,7 @@ class PlannedVideo:
     Attributes:
         source: where it is.
         key: of its sample.
-        num_bytes: size of its file, None if it could not be looked up.
+        num_bytes: size of its file, None if there is none that may be read.
         modified: when the file was changed, as `size_and_time` says it.
     """
 
@@ -121,7 +121,8 @@ class PackPlan:
     @property
     def noun(self) -> str:
         """Returns what is packed, in a word."""
-        return "image" if self.settings.get("kind") == "images" else "video"
+        nouns = {"images": "image", "episodes": "episode"}
+        return nouns.get(str(self.settings.get("kind")), "video")
 
     @property
     def fingerprint(self) -> str:
@@ -170,15 +171,22 @@ class PackPlan:
 
 
 def make_plan(sources: VideoSources, settings: PackSettings | ImagePackSettings) -> PackPlan:
-    """Returns which video goes into which shard; looks at sizes and times, opens nothing."""
+    """Returns which video goes into which shard; looks at sizes and times, opens nothing.
+
+    Raises:
+        ValueError: if a part of a video is listed, and nothing is encoded anew.
+        OSError: if sizes cannot be looked up, such as those of a store that does not answer.
+    """
     _refuse_parts(sources, settings)
     taken: set[str] = set()
     splits_scenes = isinstance(settings, PackSettings) and settings.splits_scenes
     longest = KEY_CHARACTERS - (SCENE_CHARACTERS if splits_scenes else 0)
     shards: list[list[PlannedVideo]] = []
     num_bytes = 0
+    seen = sizes_and_times(sources.root, (source.path for source in sources.videos))
     for source in sources.videos:
-        video = _planned(sources.root, source, taken, longest)
+        key = _key(source, taken, longest)
+        video = PlannedVideo(source, key, *seen[source.path])
         taken.add(video.key)
         extra_bytes = _expected_bytes(video)
         is_full = not shards or len(shards[-1]) >= settings.samples_per_shard
@@ -196,11 +204,14 @@ def make_plan(sources: VideoSources, settings: PackSettings | ImagePackSettings)
 def encoder_of(settings: PackSettings | ImagePackSettings) -> str | None:
     """Returns what encodes here, with its version; None if files are copied."""
     if isinstance(settings, ImagePackSettings):
-        library, encodes = "pillow", settings.short_side is not None
-    else:
-        library, encodes = "av", settings.recode is not None
+        return None if settings.short_side is None else encoder_version("pillow")
+    return None if settings.recode is None else encoder_version("av")
+
+
+def encoder_version(library: Literal["av", "pillow"]) -> str:
+    """Returns the name and the version of a library that encodes."""
     names = {"av": "PyAV", "pillow": "Pillow"}
-    return f"{names[library]} {importlib.metadata.version(library)}" if encodes else None
+    return f"{names[library]} {importlib.metadata.version(library)}"
 
 
 def explain_difference(old: PackPlan, new: PackPlan) -> str | None:
@@ -279,13 +290,12 @@ def _plain(source: VideoSource) -> dict[str, Any]:
     return {name: value for name, value in asdict(source).items() if name != "group" or value}
 
 
-def _planned(root: str, source: VideoSource, taken: set[str], longest: int) -> PlannedVideo:
+def _key(source: VideoSource, taken: set[str], longest: int) -> str:
     path = source.path
     if source.is_part:  # the part's name, with the extension where a path has it
         stem, _, extension = path.rpartition(".")
         path = f"{stem}{source.name[len(source.path) :]}.{extension}"
-    key = key_of_path(path, taken=taken, max_characters=longest)
-    return PlannedVideo(source, key, *size_and_time(root, source.path))
+    return key_of_path(path, taken=taken, max_characters=longest)
 
 
 def _expected_bytes(video: PlannedVideo) -> int:

@@ -13,8 +13,8 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
 
+from data_pipelines.folder_lock import LOCK_NAME, FolderLock
 from data_pipelines.manifest import SkippedVideo
 from data_pipelines.pack_plan import (
     ImagePackSettings,
@@ -26,7 +26,12 @@ from data_pipelines.pack_plan import (
 from data_pipelines.samples import Shard, parse_json, shard_from_json
 from data_pipelines.shard_index import INDEX_NAME, ShardIndex
 from data_pipelines.shard_jobs import ShardJob
-from data_pipelines.shard_writing import replace_durably, shard_name, write_whole
+from data_pipelines.shard_writing import (
+    remove_old_set,
+    replace_durably,
+    shard_name,
+    write_whole,
+)
 from data_pipelines.tar_headers import ShardError
 
 PLAN_NAME = "plan.json"
@@ -39,7 +44,8 @@ class Staging:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.folder = out / STAGING_NAME
-        self._lock: TextIO | None = None
+        self._lock = FolderLock(self.folder, out)
+        self._begins_anew = self._makes_out = False
 
     def begin(self, plan: PackPlan, *, overwrite: bool) -> ShardIndex | None:
         """Takes the folder for this plan, new or begun; returns the index if it is finished.
@@ -49,6 +55,7 @@ class Staging:
         Raises:
             ShardError: if shards or an unfinished pack are in the way, or a pack is running.
         """
+        self._makes_out = not self.out.exists()
         self.out.mkdir(parents=True, exist_ok=True)
         self.plan = plan
         goes_on = self._goes_on(overwrite=overwrite)
@@ -56,15 +63,27 @@ class Staging:
             present = [*self.out.glob("shard-*.tar"), *self.out.glob(INDEX_NAME)]
             if present:
                 return self._finished_set(present[0].name)
-        self._take_lock()
+        self._lock.take()
         for unfinished in self.folder.glob("*.tmp*"):  # of a pack that was killed
             unfinished.unlink()
+        self._begins_anew = not goes_on
         if not goes_on:
             (self.out / PLAN_NAME).unlink(missing_ok=True)
             self._empty()
             text = json.dumps(plan.to_json(), indent=1)
             write_whole(self.out / PLAN_NAME, text.encode(), unfinished=self.folder / "plan")
         return None
+
+    def abandon(self) -> None:
+        """Takes back what `begin` wrote, if no shard was written since, and gives the folder free.
+
+        What an earlier run had begun stays as it is.
+        """
+        if self._begins_anew:
+            self._remove()
+        self._lock.release()
+        if self._makes_out and not any(self.out.iterdir()):
+            self.out.rmdir()
 
     def missing_jobs(self, root: str, settings: PackSettings | ImagePackSettings) -> list[ShardJob]:
         """Returns the jobs whose shards are not written yet.
@@ -121,9 +140,7 @@ class Staging:
             waiting = self.folder / Path(shard.path).name
             if waiting.exists():  # else it was moved before the pack was stopped
                 replace_durably(waiting, self.out / name)
-        for old in self.out.glob("shard-*.tar"):
-            if old.name not in names:
-                old.unlink()
+        remove_old_set(self.out, names)
         write_whole(
             self.out / INDEX_NAME, journal.read_bytes(), unfinished=self.folder / "finished"
         )
@@ -134,7 +151,7 @@ class Staging:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._release_lock()
+        self._lock.release()
 
     @property
     def _is_committed(self) -> bool:
@@ -184,37 +201,18 @@ class Staging:
                 "another folder or overwrite them (--overwrite)"
             )
         if self.folder.is_dir():  # the pack was stopped while it tidied up
-            self._take_lock()
+            self._lock.take()
             self._remove()
         return index
 
-    def _take_lock(self) -> None:
-        """Makes sure that one process writes here; the lock goes when its process goes."""
-        self.folder.mkdir(exist_ok=True)
-        self._lock = (self.folder / "lock").open("w")
-        try:
-            import fcntl
-        except ImportError:  # not on Windows
-            return
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._release_lock()
-            raise ShardError(f"another pack is writing to {self.out}; wait for it") from None
-
-    def _release_lock(self) -> None:
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
-
     def _empty(self) -> None:
         for path in self.folder.iterdir():
-            if path.name != "lock":
+            if path.name != LOCK_NAME:
                 path.unlink()
 
     def _remove(self) -> None:
         (self.out / PLAN_NAME).unlink(missing_ok=True)
-        self._release_lock()
+        self._lock.release()
         shutil.rmtree(self.folder)
 
 

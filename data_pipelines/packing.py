@@ -6,17 +6,18 @@ The plan is in `pack_plan`, a shard as a job in `shard_jobs`, who runs the jobs 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipelines.decoders.base import DecoderName, decoder_class
 from data_pipelines.manifest import SkippedVideo, VerifyFrames
-from data_pipelines.pack_plan import ImagePackSettings, PackSettings, make_plan
+from data_pipelines.pack_plan import ImagePackSettings, PackPlan, PackSettings, make_plan
 from data_pipelines.pack_staging import PLAN_NAME, STAGING_NAME, Staging
 from data_pipelines.packing_engines import LocalEngine, PackingEngine
 from data_pipelines.recoding import RecodeSettings
-from data_pipelines.shard_index import ShardIndex
-from data_pipelines.video_sources import IMAGE_EXTENSIONS, VideoSources, find_sources
+from data_pipelines.shard_index import MAX_LISTED, ShardIndex
+from data_pipelines.video_sources import IMAGE_EXTENSIONS, VideoSources, exact, find_sources
 
 __all__ = ["PLAN_NAME", "STAGING_NAME", "PackResult", "pack_images", "pack_videos"]
 
@@ -29,11 +30,13 @@ class PackResult:
         folder: where the shards are.
         index: as written to `index.json`.
         was_there: the set was finished before, and nothing was done.
+        remarks: on what was left out, listed twice or is shorter than asked for, a line each.
     """
 
     folder: Path
     index: ShardIndex
     was_there: bool = False
+    remarks: tuple[str, ...] = ()
 
     @property
     def num_samples(self) -> int:
@@ -87,6 +90,8 @@ def pack_videos(
         ValueError: if it holds no video, or none that can be read.
         ShardError: if `out` holds a set or an unfinished pack of other videos or settings and
             overwrite is False, or if a video changes while it is packed.
+        OSError: if a store cannot be reached; what is finished is kept, and the pack goes on when
+            it is asked for again.
     """
     settings = PackSettings(
         samples_per_shard,
@@ -148,10 +153,43 @@ def _pack(
     engine: PackingEngine | None,
 ) -> PackResult:
     """Runs the jobs that are missing; returns the finished set."""
-    staging = Staging(Path(out))
-    finished = staging.begin(make_plan(sources, settings), overwrite=overwrite)
-    if finished is not None:
-        return PackResult(Path(out), finished, was_there=True)
-    with staging:
-        (engine or LocalEngine()).run(staging.missing_jobs(sources.root, settings))
-        return PackResult(Path(out), staging.finish(str(folder)))
+    staging, plan = Staging(Path(out)), make_plan(sources, settings)
+    index = staging.begin(plan, overwrite=overwrite)
+    was_there = index is not None
+    if index is None:
+        with staging:
+            (engine or LocalEngine()).run(staging.missing_jobs(sources.root, settings))
+            index = staging.finish(str(folder))
+    remarks = (*sources.remarks, *_remark_on_short_parts(plan, index))
+    return PackResult(Path(out), index, was_there, remarks)
+
+
+def _remark_on_short_parts(plan: PackPlan, index: ShardIndex) -> tuple[str, ...]:
+    """Returns a line on the parts that lack frames, as they reach beyond the end of their video."""
+    seconds_of = _seconds_of_videos(index)
+    skipped = {re.sub(r" \(scene \d+\)$", "", video.path) for video in index.skipped}
+    short = []
+    for source, key in ((video.source, video.key) for video in plan.videos):
+        if source.end_seconds is None or key not in seconds_of or source.name in skipped:
+            continue
+        asked = source.end_seconds - (source.start_seconds or 0.0)
+        seconds, frame_seconds = seconds_of[key]
+        if seconds < asked - 0.02 * frame_seconds:  # at least one frame is missing
+            short.append(f"{source.name} has {seconds:.2f} s of {exact(round(asked, 6))} s")
+    if not short:
+        return ()
+    more = f"; and {len(short) - MAX_LISTED} more" if len(short) > MAX_LISTED else ""
+    listed = "; ".join(short[:MAX_LISTED])
+    return (f"shortened: {len(short)} parts reach beyond the end of their video: {listed}{more}",)
+
+
+def _seconds_of_videos(index: ShardIndex) -> dict[str, tuple[float, float]]:
+    """Returns key of a planned video -> seconds of its samples together, and of one frame."""
+    found: dict[str, tuple[float, float]] = {}
+    for sample in index.samples:
+        if sample.metadata is not None:
+            key = re.sub(r"-scene\d+$", "", sample.key)
+            before = found.get(key, (0.0, 0.0))[0]
+            frame_seconds = 1.0 / sample.metadata.frames_per_second
+            found[key] = before + sample.metadata.duration_seconds, frame_seconds
+    return found

@@ -57,7 +57,7 @@ class LocalEngine:
                     write_job(waiting.get_nowait(), packer)
             except (queue.Empty, PackingStopped):
                 pass
-            except BaseException:
+            except BaseException:  # whatever ended this worker, the others stop; it is raised again
                 stop()
                 raise
             finally:
@@ -77,6 +77,6 @@ def _run_in_threads(
         try:
             for worker in workers:
                 worker.result()
-        except BaseException:
+        except BaseException:  # also Ctrl-C, or leaving the block would wait for all the work
             stop()
             raise

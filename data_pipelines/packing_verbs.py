@@ -35,7 +35,7 @@ def add_verbs(verbs: Any, parents: list[argparse.ArgumentParser]) -> None:  # no
     verb.add_argument("--min-frames", type=int, default=0, help="skip what has fewer")
     _add_engine(verb)
     add_recoding_options(verb)
-    verb.set_defaults(run=pack)
+    verb.set_defaults(run=pack, goes_on=True)
 
     verb = verbs.add_parser("scan", parents=parents, help="videos to a table of what they are")
     verb.add_argument("source", help=SOURCE_HELP)
@@ -120,6 +120,8 @@ def pack(arguments: argparse.Namespace) -> int:
     """Packs videos or images into shards."""
     result = _packed_images(arguments) if arguments.images else _packed_videos(arguments)
     num_shards = len(result.index.shards)
+    for remark in result.remarks:
+        print(remark)
     if result.was_there:
         print(
             f"already packed: {result.folder} holds these {result.num_samples} samples, "
@@ -190,6 +192,8 @@ def scan(arguments: argparse.Namespace) -> int:
         num_workers=arguments.workers,
         images=arguments.images,
     )
+    for remark in result.remarks:
+        print(remark)
     total = len(result.rows) + len(result.skipped)
     for number, video in enumerate(result.skipped, start=1):
         print(f"skipped {number} of {total}: {video.path}: {video.reason}")

@@ -6,6 +6,7 @@ run needs only its step, and neither the number of ranks nor of workers changes 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -22,11 +23,18 @@ class Slot(NamedTuple):
         sample_index: which sample of the index.
         seed: of everything random about this visit: clip starts, crops, replacements.
         is_padding: fills up the last batch of an evaluation; nothing is read for it.
+        clips: the first of the sample's clips and the one after the last; None: all of them.
     """
 
     sample_index: int
     seed: int
     is_padding: bool = False
+    clips: tuple[int, int] | None = None
+
+    @property
+    def chosen(self) -> slice:
+        """Returns which of the sample's clips are taken."""
+        return slice(*(self.clips or (None, None)))
 
 
 class EpochPlan:
@@ -96,12 +104,10 @@ class Plan(Protocol):
         ...
 
 
-class ResumableBatchSampler(Sampler[list[Slot]]):
-    """Yields one rank's part of each global batch, from the current step on.
+class SteppedBatchSampler(Sampler[list[Slot]], ABC):
+    """Yields one rank's batches, from the current step on; `batch` says what each holds.
 
     Args:
-        plan: the order.
-        slots_per_batch: of this rank.
         steps_per_epoch: length of an epoch; the plan runs on from epoch to epoch.
         rank: this process, in [0, world_size).
         world_size: number of processes.
@@ -110,23 +116,15 @@ class ResumableBatchSampler(Sampler[list[Slot]]):
 
     def __init__(
         self,
-        plan: Plan,
         *,
-        slots_per_batch: int,
         steps_per_epoch: int,
         rank: int = 0,
         world_size: int = 1,
         first_step: Callable[[], int] = lambda: 0,
     ) -> None:
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank must be in [0, {world_size}), got {rank}")
-        if slots_per_batch < 1 or steps_per_epoch < 1:
-            raise ValueError(
-                f"slots_per_batch={slots_per_batch} and steps_per_epoch={steps_per_epoch} "
-                "must be at least 1"
-            )
-        self.plan = plan
-        self.slots_per_batch = slots_per_batch
+        refuse_bad_rank(rank, world_size)
+        if steps_per_epoch < 1:
+            raise ValueError(f"steps_per_epoch={steps_per_epoch} must be at least 1")
         self.steps_per_epoch = steps_per_epoch
         self.rank = rank
         self.world_size = world_size
@@ -140,6 +138,38 @@ class ResumableBatchSampler(Sampler[list[Slot]]):
         for step in range(first_step, first_step + self.steps_per_epoch):
             yield self.batch(step)
 
+    @abstractmethod
+    def batch(self, step: int) -> list[Slot]:
+        """Returns this rank's slots of batch number `step`."""
+
+
+class ResumableBatchSampler(SteppedBatchSampler):
+    """Yields one rank's part of each global batch.
+
+    Args:
+        plan: the order.
+        slots_per_batch: of this rank.
+        steps_per_epoch: see `SteppedBatchSampler`, also for the others.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        slots_per_batch: int,
+        steps_per_epoch: int,
+        rank: int = 0,
+        world_size: int = 1,
+        first_step: Callable[[], int] = lambda: 0,
+    ) -> None:
+        super().__init__(
+            steps_per_epoch=steps_per_epoch, rank=rank, world_size=world_size, first_step=first_step
+        )
+        if slots_per_batch < 1:
+            raise ValueError(f"slots_per_batch={slots_per_batch} must be at least 1")
+        self.plan = plan
+        self.slots_per_batch = slots_per_batch
+
     def batch(self, step: int) -> list[Slot]:
         """Returns this rank's slots of batch number `step`: a contiguous part of the global one."""
         first = (step * self.world_size + self.rank) * self.slots_per_batch
@@ -147,14 +177,16 @@ class ResumableBatchSampler(Sampler[list[Slot]]):
 
 
 class EvaluationBatchSampler(Sampler[list[Slot]]):
-    """Yields one rank's part of one pass in which every sample comes exactly once.
+    """Yields one rank's part of one pass in which every clip of every sample comes exactly once.
 
     All ranks take the same number of steps, so none waits for another for ever. Where the samples
-    do not fill the last global batch, slots marked as padding do.
+    do not fill the last global batch, slots marked as padding do. A sample with more clips than a
+    batch has rows is divided over neighbouring batches, as evenly as can be.
 
     Args:
         num_samples: of the set.
-        slots_per_batch: of this rank.
+        batch_size: rows of this rank's batch, at most.
+        clips_per_sample: rows that a sample gives.
         seed: of the samples' own random numbers, if they draw any.
         rank: this process, in [0, world_size).
         world_size: number of processes.
@@ -165,25 +197,28 @@ class EvaluationBatchSampler(Sampler[list[Slot]]):
         self,
         num_samples: int,
         *,
-        slots_per_batch: int,
+        batch_size: int,
+        clips_per_sample: int = 1,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
         max_steps: int | None = None,
     ) -> None:
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank must be in [0, {world_size}), got {rank}")
-        if num_samples < 1 or slots_per_batch < 1 or (max_steps is not None and max_steps < 1):
+        refuse_bad_rank(rank, world_size)
+        counts = (num_samples, batch_size, clips_per_sample, max_steps or 1)
+        if min(counts) < 1 or max_steps == 0:
             raise ValueError(
-                f"num_samples={num_samples}, slots_per_batch={slots_per_batch} and "
-                f"max_steps={max_steps} must be at least 1"
+                f"num_samples={num_samples}, batch_size={batch_size}, "
+                f"clips_per_sample={clips_per_sample} and max_steps={max_steps} must be at least 1"
             )
         self.num_samples = num_samples
-        self.slots_per_batch = slots_per_batch
+        self.clips_per_sample = clips_per_sample
+        self.slots_per_sample = -(-clips_per_sample // batch_size)
+        self.slots_per_batch = max(batch_size // clips_per_sample, 1)
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
-        steps = -(-num_samples // (slots_per_batch * world_size))
+        steps = -(-num_samples * self.slots_per_sample // (self.slots_per_batch * world_size))
         self.num_steps = steps if max_steps is None else min(steps, max_steps)
 
     def __len__(self) -> int:
@@ -195,10 +230,24 @@ class EvaluationBatchSampler(Sampler[list[Slot]]):
             yield [self._slot(first + place) for place in range(self.slots_per_batch)]
 
     def _slot(self, position: int) -> Slot:
-        is_padding = position >= self.num_samples
+        sample, part = divmod(position, self.slots_per_sample)
         return Slot(
-            position % self.num_samples, mixed_seed(self.seed, position), is_padding=is_padding
+            sample % self.num_samples,
+            mixed_seed(self.seed, sample),
+            is_padding=sample >= self.num_samples,
+            clips=self._clips(part),
         )
+
+    def _clips(self, part: int) -> tuple[int, int] | None:
+        """Returns the clips of one of a sample's slots; None if it has only one."""
+        count, parts = self.clips_per_sample, self.slots_per_sample
+        return None if parts == 1 else (part * count // parts, (part + 1) * count // parts)
+
+
+def refuse_bad_rank(rank: int, world_size: int) -> None:
+    """Raises ValueError if a rank is not in [0, world_size)."""
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank must be in [0, {world_size}), got {rank}")
 
 
 def steps_in_one_pass(

@@ -19,6 +19,7 @@ from data_pipelines.clip_sampling import frames_on_screen
 from data_pipelines.decoders.base import DecoderName, VideoDecoder, decoder_class
 from data_pipelines.frames import DecodeError, VideoMetadata
 from data_pipelines.manifest import VerifyFrames, probe
+from data_pipelines.video_sources import exact
 from data_pipelines.video_writing import Codec, Mp4Writer, encoder_name
 
 SCENE_SIDE = 32  # frames are compared at this size
@@ -105,8 +106,15 @@ def recode(
         The metadata of the original, and the scenes in order: one if nothing is split.
 
     Raises:
-        DecodeError: if the video cannot be read, or has nothing between start and end.
+        DecodeError: if the video cannot be read, or has nothing between start and end. One that
+            ends before `end_seconds` gives what there is.
     """
+    if end_seconds is not None and end_seconds <= (start_seconds or 0.0):
+        raise DecodeError(
+            name,
+            f"the part asked for ends at {exact(end_seconds)} s, which is not after its start at "
+            f"{exact(start_seconds or 0.0)} s",
+        )
     with decoder_class(decoder)(data, name) as video:
         metadata = video.metadata()
         rate = (
@@ -121,7 +129,7 @@ def recode(
         if len(wanted_seconds) == 0:
             raise DecodeError(
                 name,
-                f"nothing between {float(start):g} s and its end: "
+                f"nothing between {exact(float(start))} s and its end: "
                 f"it lasts {metadata.duration_seconds:.2f} s",
             )
         indices = frames_on_screen(video.timestamps_seconds(), wanted_seconds)

@@ -22,6 +22,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from data_pipelines.signs_of_life import SILENCE_SECONDS, show_life
 from data_pipelines.urls import is_http, scheme_of, shown, without_secrets
 
 logger = logging.getLogger(__name__)
@@ -58,20 +59,24 @@ class _PassingFault(Exception):
 class RetryPolicy:
     """How often and how long a read is tried. A read of more than 16 MiB is several reads.
 
+    What fails in spite of it is a skipped sample, which another replaces: so the defaults bridge a
+    failure of the store of 15 s, and lose 1 read in 250 of a store that fails every other time.
+
     Attributes:
         attempts: how often a read is tried.
         first_delay_seconds: wait after the first fault; each further wait is twice as long, and of
             each wait a random part of up to a half is left out, so that workers do not ask at once.
         max_delay_seconds: the longest wait.
-        timeout_seconds: of a read, with all attempts and waits.
+        timeout_seconds: of a read, with all attempts and waits; below 120, or a process that reads
+            would be taken for one that hangs.
         stall_seconds: an attempt in which no byte comes from a web server for so long is given
             up. Other stores do not tell; an attempt there may take half of the time that is left.
     """
 
-    attempts: int = 5
+    attempts: int = 8
     first_delay_seconds: float = 0.5
     max_delay_seconds: float = 8.0
-    timeout_seconds: float = 30.0
+    timeout_seconds: float = 60.0
     stall_seconds: float = 10.0
 
     def __post_init__(self) -> None:
@@ -81,6 +86,11 @@ class RetryPolicy:
             raise ValueError("delays must not be negative, in seconds")
         if min(self.timeout_seconds, self.stall_seconds) <= 0:
             raise ValueError("timeout_seconds and stall_seconds must be above 0")
+        if self.timeout_seconds >= SILENCE_SECONDS:
+            raise ValueError(
+                f"timeout_seconds={self.timeout_seconds:g} must be below {SILENCE_SECONDS:g}; it "
+                "is of 16 MiB at most, for longer reads are several"
+            )
 
     def longest_delay_seconds(self, num_faults: int) -> float:
         """Returns the longest wait after so many faults: 1, 2, 4 ... times the first."""
@@ -177,6 +187,7 @@ class RemoteFiles:
         reasons: dict[str, None] = {}  # different ones, in their order
         for number in range(1, policy.attempts + 1):
             left = deadline - time.monotonic()
+            show_life()
             try:
                 return attempt(_Limits(min(policy.stall_seconds, left), left))
             except _PassingFault as error:

@@ -6,7 +6,7 @@ own part of each batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning.pytorch as L
@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 from data_pipelines.plan import EvaluationBatchSampler, Slot
+from data_pipelines.shard_index import ShardIndex
 from data_pipelines.skips import SkipCounter
 from data_pipelines.streams import CountingLoader
 
@@ -64,6 +65,12 @@ class ResumableDataModule(L.LightningDataModule):
             if (rank if rank < self._world_size else 0) == self._rank:
                 self.skips.add_state(counted)
 
+    def _count_left_out(self, indices: Sequence[ShardIndex]) -> None:
+        """Counts what indices have left out; raises if it is more than may be skipped."""
+        for index in indices:
+            damaged = {video.path: video.reason for video in index.damaged}
+            self.skips.leave_out(damaged, num_usable=index.num_samples)
+
     @property
     def _rank(self) -> int:
         return self.trainer.global_rank if self.trainer is not None else 0
@@ -95,10 +102,14 @@ class ResumableDataModule(L.LightningDataModule):
     def _evaluation_loader(
         self, dataset: Dataset, *, clips_per_sample: int, max_steps: int | None
     ) -> CountingLoader:
-        """Returns one pass over a dataset, each sample once, in its order."""
+        """Returns one pass over a dataset, each sample once, in its order.
+
+        No batch has more rows than `batch_size`, however many views a sample has.
+        """
         sampler = EvaluationBatchSampler(
             len(dataset),  # pyright: ignore[reportArgumentType] - ours have a length
-            slots_per_batch=max(self.batch_size // clips_per_sample, 1),
+            batch_size=self.batch_size,
+            clips_per_sample=clips_per_sample,
             seed=self.seed,
             rank=self._rank,
             world_size=self._world_size,

@@ -12,7 +12,7 @@ import itertools
 import json
 import os
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from data_pipelines.trajectories import (
     ColumnStatistics,
     StatisticsOfEpisodes,
     TrajectorySpecification,
+    differing_field,
 )
 from data_pipelines.urls import is_url, shown, split_url
 from data_pipelines.video_sources import VideoSource, size_and_time
@@ -123,6 +124,16 @@ def load_sets(shards: Shards) -> list[ShardSet]:
             raise ShardError(f"shard {shown(shard.path)} is listed twice")
         seen.add(path)
     return sets
+
+
+def places_of(sets: Sequence[ShardSet]) -> str:
+    """Returns where sets were read from, for a message."""
+    return ", ".join(shown(one.place) for one in sets)
+
+
+def unchanged(samples: Iterable[Sample]) -> list[OutgoingSample]:
+    """Returns samples that keep their keys and groups."""
+    return [OutgoingSample(sample, sample.key, sample.group) for sample in samples]
 
 
 def refuse_out_in_inputs(out: str | Path, sets: Sequence[ShardSet]) -> None:
@@ -362,6 +373,26 @@ class SetInProgress:
         self.staging = Staging(Path(out))
         self._finished = self.staging.begin(plan, overwrite=overwrite)
 
+    @classmethod
+    def of_sets(
+        cls,
+        sets: Sequence[ShardSet],
+        out: str | Path,
+        outgoing: Sequence[OutgoingSample],
+        plan: PackPlan,
+        *,
+        overwrite: bool,
+    ) -> SetInProgress:
+        """Begins one set of all samples of others: what those say of their samples goes along."""
+        return cls(
+            out,
+            outgoing,
+            plan,
+            specification=sets[0].index.specification,
+            inherited=tuple(video for one in sets for video in one.index.skipped),
+            overwrite=overwrite,
+        )
+
     def missing_jobs(self) -> list[ShardJob]:
         """Returns the shards that are not written yet."""
         return [] if self._finished else self.staging.missing_jobs("", PackSettings())
@@ -384,6 +415,10 @@ class SetInProgress:
         index = self._finished or self.staging.finish(source, complete=self._complete)
         skipped = index.skipped[len(self.inherited) :]
         return NewSet(self.staging.out, index, skipped, was_there=self._finished is not None)
+
+    def abandon(self) -> None:
+        """Takes back what was begun, before any shard was written."""
+        self.staging.abandon()
 
     def __enter__(self) -> SetInProgress:
         return self
@@ -443,8 +478,8 @@ def _explain_specifications(one: ShardSet, other: ShardSet) -> str | None:
             return None
         with_, without = (other, one) if first is None else (one, other)
         return f"{shown(with_.place)} holds trajectories and {shown(without.place)} holds videos"
-    for name, value in asdict(first).items():
-        other_value = getattr(second, name)
-        if value != other_value:
-            return f"{name} is {value} in {shown(one.place)}, {other_value} in {shown(other.place)}"
-    return None
+    name = differing_field(first, second)
+    if name is None:
+        return None
+    value, other_value = getattr(first, name), getattr(second, name)
+    return f"{name} is {value} in {shown(one.place)}, {other_value} in {shown(other.place)}"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from data_pipelines.frames import VideoMetadata
+from data_pipelines.manifest import SkippedVideo
+from data_pipelines.sample_columns import Place, Record, RecordColumns
 from data_pipelines.tar_headers import ShardError
 from data_pipelines.urls import is_url, join_url, shown, split_url
 from data_pipelines.video_sources import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
@@ -72,23 +75,120 @@ class Sample:
     @property
     def is_image(self) -> bool:
         """Returns whether the sample is a picture, not a video."""
-        names = self.members.keys()
-        return bool(names & set(IMAGE_EXTENSIONS)) and not names & set(VIDEO_EXTENSIONS)
+        return are_of_image(self.members)
 
     @property
     def is_trajectory(self) -> bool:
         """Returns whether states and actions lie beside the video."""
-        return STATES in self.members and ACTIONS in self.members
+        return are_of_trajectory(self.members)
+
+
+def are_of_image(extensions: Iterable[str]) -> bool:
+    """Returns whether a sample with these members is a picture, not a video."""
+    names = set(extensions)
+    return bool(names & set(IMAGE_EXTENSIONS)) and not names & set(VIDEO_EXTENSIONS)
+
+
+def are_of_trajectory(extensions: Iterable[str]) -> bool:
+    """Returns whether a sample with these members is a trajectory."""
+    return {STATES, ACTIONS} <= set(extensions)
+
+
+class Samples(Sequence[Sample]):
+    """Samples in columns: each is made when it is asked for, and nobody keeps it.
+
+    Args:
+        samples: to hold.
+    """
+
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        self._columns = RecordColumns(
+            map(_record_of, samples), num_texts=5, num_numbers=len(fields(VideoMetadata))
+        )
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    @overload
+    def __getitem__(self, number: int) -> Sample: ...
+    @overload
+    def __getitem__(self, number: slice) -> tuple[Sample, ...]: ...
+    def __getitem__(self, number: int | slice) -> Sample | tuple[Sample, ...]:
+        if isinstance(number, slice):
+            return tuple(self[one] for one in range(len(self))[number])
+        return _sample_of(self._columns[range(len(self))[number]])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __repr__(self) -> str:
+        return f"Samples({list(self)})"
+
+    def count_of(self, are_wanted: Callable[[Iterable[str]], bool]) -> int:
+        """Returns how many samples have members of which this is True, such as `are_of_image`."""
+        return self._columns.count(filter(are_wanted, self._columns.layouts))
+
+    @property
+    def duration_seconds(self) -> float:
+        """Returns how long all videos last together, as far as is known; pictures do not."""
+        videos = [names for names in self._columns.layouts if not are_of_image(names)]
+        return sum(self._columns.known(_DURATION_COLUMN, videos))
+
+    def keys_and_sizes(self) -> Iterator[tuple[str, list[tuple[str, int]]]]:
+        """Yields of each sample its key, and the extensions and sizes of its members, sorted."""
+        for number in range(len(self)):
+            sizes = [(place.extension, place.size) for place in self._columns.places(number)]
+            yield self._columns.text(number, 0) or "", sorted(sizes)
+
+
+_DURATION_COLUMN = [field.name for field in fields(VideoMetadata)].index("duration_seconds")
+
+
+def _record_of(sample: Sample) -> Record:
+    return Record(
+        (sample.key, sample.shard, sample.label, sample.source, sample.group),
+        tuple(Place(name, m.offset, m.size, m.crc32) for name, m in sample.members.items()),
+        None if sample.metadata is None else astuple(sample.metadata),
+    )
+
+
+def _sample_of(record: Record) -> Sample:
+    key, shard, label, source, group = record.texts
+    members = {p.extension: Member(p.offset, p.size, p.crc32) for p in record.places}
+    metadata = None
+    if record.numbers is not None:
+        num_frames, frames_per_second, duration_seconds, height, width = record.numbers
+        metadata = VideoMetadata(
+            int(num_frames), frames_per_second, duration_seconds, int(height), int(width)
+        )
+    return Sample(key or "", shard or "", members, metadata, label, source, group or "")
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar file."""
+    """One tar file.
+
+    Attributes:
+        path: a path or a URL.
+        num_bytes: its size.
+        samples: that can be used; held as `Samples`, however they come.
+        sha256: of the file when it was packed; None if the index was built from headers.
+        damaged: what an index built from headers has left out, and why.
+    """
 
     path: str
     num_bytes: int
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     sha256: str | None = None
+    damaged: tuple[SkippedVideo, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "samples", self.columns)
+
+    @cached_property
+    def columns(self) -> Samples:
+        """Returns the samples, as what they are held in."""
+        return self.samples if isinstance(self.samples, Samples) else Samples(self.samples)
 
 
 def shard_to_json(shard: Shard) -> dict[str, Any]:
@@ -112,7 +212,7 @@ def shard_from_json(values: Mapping[str, Any], folder: str | Path) -> Shard:
         raise ValueError(f"shard name '{values['name']}' is a path")
     is_remote = is_url(str(folder))
     path = join_url(str(folder), values["name"]) if is_remote else str(Path(folder, values["name"]))
-    samples = tuple(
+    samples = Samples(
         Sample(
             sample["key"],
             path,
@@ -128,27 +228,35 @@ def shard_from_json(values: Mapping[str, Any], folder: str | Path) -> Shard:
 
 
 def metadata_from_json(values: Mapping[str, Any]) -> VideoMetadata | None:
-    """Returns the metadata if all of it is there; foreign shards may lack it."""
+    """Returns the metadata if all of it is there and can be; foreign shards may lack it."""
     try:
-        return VideoMetadata(
+        metadata = VideoMetadata(
             num_frames=int(values["num_frames"]),
             frames_per_second=float(values["frames_per_second"]),
             duration_seconds=float(values["duration_seconds"]),
             height=int(values["height"]),
             width=int(values["width"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
+    return metadata if all(0 < value < 2**53 for value in astuple(metadata)) else None
 
 
-def parse_json(data: bytes, where: str) -> dict[str, Any]:
+def parse_json(
+    data: bytes, where: str, *, object_hook: Callable[[dict[str, Any]], Any] | None = None
+) -> dict[str, Any]:
     """Parses a JSON object.
+
+    Args:
+        data: the text.
+        where: it comes from.
+        object_hook: takes each object as it is read, and returns what it becomes.
 
     Raises:
         ShardError: that says where, if it is none.
     """
     try:
-        values = json.loads(data)
+        values = json.loads(data, object_hook=object_hook)
     except (ValueError, RecursionError) as error:
         raise ShardError(f"{where} is not JSON: {error}") from None
     if not isinstance(values, dict):

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_pipelines.decoders.base import DecoderName
 from data_pipelines.image_packing import ImageProbe
@@ -43,12 +43,14 @@ class ScanResult:
         skipped_list: the list of the others; not there if all can be read.
         rows: of the manifest, column -> value.
         skipped: the videos that cannot be read.
+        remarks: on what was not looked at, a line each.
     """
 
     manifest: Path
     skipped_list: Path
     rows: tuple[dict[str, Any], ...]
     skipped: tuple[SkippedVideo, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def scan_videos(
@@ -64,7 +66,8 @@ def scan_videos(
     """Looks at every video, or every image, and writes a manifest.
 
     The columns are path (absolute, or a URL), label, num_frames, fps, duration (seconds), height,
-    width, and where they are asked for start and end (seconds) and sha256.
+    width, and where the source has them or they are asked for group, start and end (seconds) and
+    sha256.
 
     Args:
         source: a folder, a list of videos, or a bucket's URL (see `video_sources`).
@@ -110,7 +113,14 @@ def scan_videos(
     else:
         skipped_list.unlink(missing_ok=True)  # an earlier scan's
     _write_table(out, rows)
-    return ScanResult(out, skipped_list, tuple(rows), tuple(skipped))
+    return ScanResult(out, skipped_list, tuple(rows), tuple(skipped), sources.remarks)
+
+
+class _Columns(NamedTuple):
+    """Which columns a manifest has that most have not."""
+
+    has_parts: bool
+    has_groups: bool
 
 
 class _Scanner:
@@ -130,11 +140,14 @@ class _Scanner:
         self, videos: tuple[VideoSource, ...]
     ) -> tuple[list[dict[str, Any]], list[SkippedVideo]]:
         """Returns the rows, and what cannot be read."""
-        has_parts = any(video.is_part for video in videos)
+        optional = _Columns(
+            has_parts=any(video.is_part for video in videos),
+            has_groups=any(video.group for video in videos),
+        )
         rows, skipped = [], []
         executor = ThreadPoolExecutor(len(self.probes))
         try:
-            for answer in executor.map(lambda video: self._read(video, has_parts), videos):
+            for answer in executor.map(lambda video: self._read(video, optional), videos):
                 (skipped if isinstance(answer, SkippedVideo) else rows).append(answer)
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
@@ -145,10 +158,16 @@ class _Scanner:
                 probe.close()
         return rows, skipped
 
-    def _read(self, video: VideoSource, has_parts: bool) -> dict[str, Any] | SkippedVideo:
+    def _read(self, video: VideoSource, optional: _Columns) -> dict[str, Any] | SkippedVideo:
+        data = None
+        if self.with_sha256:
+            try:
+                data = read_source(self.root, video.path)
+            except OSError as error:
+                return SkippedVideo(self._place(video), error.strerror or str(error))
         probe = self._free.get()
         try:
-            row = probe.read_row(video.path)
+            row = probe.read_row(video.path, data)
         finally:
             self._free.put(probe)
         if isinstance(row, SkippedVideo):
@@ -157,15 +176,15 @@ class _Scanner:
         values = {
             "path": self._place(video),
             "label": video.label,
+            **({"group": video.group} if optional.has_groups else {}),
             "num_frames": row.metadata.num_frames,
             "fps": row.metadata.frames_per_second,
             "duration": row.metadata.duration_seconds,
             "height": row.metadata.height,
             "width": row.metadata.width,
-            **(times if has_parts else {}),
+            **(times if optional.has_parts else {}),
         }
-        if self.with_sha256:
-            data = read_source(self.root, video.path)
+        if data is not None:
             values["sha256"] = hashlib.sha256(data).hexdigest()
         return values
 

@@ -11,6 +11,8 @@ from data_pipelines.packing_verbs import add_recoding_options, recode_settings
 if TYPE_CHECKING:
     from data_pipelines.manifest import SkippedVideo
     from data_pipelines.sample_copying import Layout, NewSet
+    from data_pipelines.shard_index import ShardIndex
+    from data_pipelines.unpacking import UnpackResult
 
 SHARDS_HELP = "shard folders or tars"
 
@@ -35,7 +37,7 @@ def add_verbs(
         verbs.add_parser(
             "convert",
             parents=[*shared, decoding],
-            help="shards (any WebDataset with videos) to shards encoded anew, or to a folder",
+            help="shards (any WebDataset with videos or images) to new ones, or to a folder",
         )
     )
 
@@ -58,7 +60,7 @@ def _add_split(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--stratify", choices=["label"], help="give every label the same shares")
     _add_layout(verb)
-    verb.set_defaults(run=split)
+    verb.set_defaults(run=split, goes_on=True)
 
 
 def _add_merge(verb: argparse.ArgumentParser) -> None:
@@ -73,7 +75,7 @@ def _add_merge(verb: argparse.ArgumentParser) -> None:
         help="take whole tars under new names: quick, nothing is read or divided anew",
     )
     _add_layout(verb)
-    verb.set_defaults(run=merge)
+    verb.set_defaults(run=merge, goes_on=True)
 
 
 def _add_convert(verb: argparse.ArgumentParser) -> None:
@@ -85,7 +87,7 @@ def _add_convert(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--workers", type=int, default=1, help="processes that decode")
     _add_layout(verb)
     add_recoding_options(verb)
-    verb.set_defaults(run=convert)
+    verb.set_defaults(run=convert, goes_on=True)
 
 
 def split(arguments: argparse.Namespace) -> int:
@@ -105,8 +107,8 @@ def split(arguments: argparse.Namespace) -> int:
     for part in result.parts:
         index = part.written.index
         print(
-            f"{part.name}: {index.num_samples} samples, {part.num_groups} groups, "
-            f"{index.duration_seconds / 3600:.3f} hours, {part.share:.1%} of the "
+            f"{part.name}: {index.num_samples} {_noun(index)}, {part.num_groups} groups, "
+            f"{_hours(index, '{}, ')}{part.share:.1%} of the "
             f"{arguments.of} ({part.asked:.1%} asked), in {part.written.folder}"
             f"{_was_there(part.written)}"
         )
@@ -155,14 +157,18 @@ def convert(arguments: argparse.Namespace) -> int:
 
 
 def _unpack(arguments: argparse.Namespace) -> int:
-    from data_pipelines.unpacking import LIST_NAME, unpack_shards
+    from data_pipelines.unpacking import IMAGE_LIST_NAME, unpack_shards
 
     result = unpack_shards(arguments.shards, arguments.out, overwrite=arguments.overwrite)
     _print_skipped(result.skipped)
     total = len(result.rows) + len(result.skipped)
+    packed_by = [
+        f"`pack {result.folder / name} OUT{' --images' if name == IMAGE_LIST_NAME else ''}`"
+        for name in result.lists
+    ]
     print(
-        f"unpacked {len(result.rows)} of {total} samples into {result.folder}; "
-        f"`pack {result.folder / LIST_NAME} OUT` packs them again"
+        f"unpacked {len(result.rows)} of {total} samples into {result.folder}"
+        f"{_was_there(result)}; to pack them again: {' and '.join(packed_by)}"
     )
     return 0
 
@@ -210,10 +216,20 @@ def _print_skipped(skipped: Sequence[SkippedVideo]) -> None:
 def _print_set(done: str, result: NewSet) -> None:
     index = result.index
     print(
-        f"{done} {index.num_samples} samples ({index.duration_seconds / 3600:.3f} hours) into "
+        f"{done} {index.num_samples} {_noun(index)}{_hours(index, ' ({})')} into "
         f"{result.folder}, shards: {len(index.shards)}{_was_there(result)}"
     )
 
 
-def _was_there(result: NewSet) -> str:
+def _noun(index: ShardIndex) -> str:
+    return "images" if index.num_images == index.num_samples else "samples"
+
+
+def _hours(index: ShardIndex, form: str) -> str:
+    """Returns how long the videos last, in a form such as " ({})"; nothing of pictures."""
+    hours = f"{index.duration_seconds / 3600:.3f} hours"
+    return "" if index.num_images == index.num_samples else form.format(hours)
+
+
+def _was_there(result: NewSet | UnpackResult) -> str:
     return " (was there already)" if result.was_there else ""

@@ -10,20 +10,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data_pipelines.manifest import SkippedVideo
-from data_pipelines.remote_files import RemoteFiles, RetryPolicy
+from data_pipelines.remote_files import RemoteFileError, RemoteFiles, RetryPolicy
+from data_pipelines.sample_columns import Chained
 from data_pipelines.samples import (
     ACTIONS,
     STATES,
     Sample,
     Shard,
+    are_of_image,
+    are_of_trajectory,
     name_of_shard,
     parse_json,
     shard_from_json,
@@ -40,8 +46,12 @@ from data_pipelines.trajectories import (
 )
 from data_pipelines.urls import is_url, join_url, shown
 
+logger = logging.getLogger(__name__)
+
 INDEX_FORMAT = "video-shards"
 INDEX_VERSION = 1
+MAX_LISTED = 20  # damaged samples named in the log
+_DAMAGED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)  # a value of no sense
 
 Shards = str | Path | Sequence[str | Path]
 
@@ -52,7 +62,7 @@ class ShardIndex:
 
     Attributes:
         shards: in the order of their names.
-        skipped: videos that could not be packed.
+        skipped: videos that could not be packed, and `damaged`.
         specification: of trajectories, else None.
         statistics: of trajectories, else None.
         plan_fingerprint: of the plan that the set was packed by, None if there was none.
@@ -67,14 +77,19 @@ class ShardIndex:
     plan_settings: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @cached_property
-    def samples(self) -> tuple[Sample, ...]:
-        """Returns all samples, shard after shard."""
-        return tuple(sample for shard in self.shards for sample in shard.samples)
+    def samples(self) -> Sequence[Sample]:
+        """Returns all samples, shard after shard; each is made anew when it is asked for."""
+        return Chained(shard.samples for shard in self.shards)
 
     @property
     def num_samples(self) -> int:
         """Returns the number of samples."""
         return len(self.samples)
+
+    @property
+    def damaged(self) -> tuple[SkippedVideo, ...]:
+        """Returns what was left out of tars without an index since it cannot be used, and why."""
+        return tuple(video for shard in self.shards for video in shard.damaged)
 
     @property
     def samples_per_shard(self) -> list[int]:
@@ -83,16 +98,26 @@ class ShardIndex:
 
     @property
     def duration_seconds(self) -> float:
-        """Returns how long all videos last together, as far as the shards say."""
-        return sum(s.metadata.duration_seconds for s in self.samples if s.metadata is not None)
+        """Returns how long all videos last together, as far as the shards say; pictures do not."""
+        return sum(shard.columns.duration_seconds for shard in self.shards)
+
+    @property
+    def num_images(self) -> int:
+        """Returns how many samples are pictures."""
+        return sum(shard.columns.count_of(are_of_image) for shard in self.shards)
+
+    @property
+    def num_trajectories(self) -> int:
+        """Returns how many samples have states and actions."""
+        return sum(shard.columns.count_of(are_of_trajectory) for shard in self.shards)
 
     @property
     def fingerprint(self) -> str:
         """Returns a short hash of all keys and sizes in their order: equal for equal sets."""
         digest = hashlib.sha256()
-        for sample in self.samples:
-            sizes = sorted((name, member.size) for name, member in sample.members.items())
-            digest.update(f"{sample.key}{sizes}".encode())
+        for shard in self.shards:
+            for key, sizes in shard.columns.keys_and_sizes():
+                digest.update(f"{key}{sizes}".encode())
         return digest.hexdigest()[:16]
 
     @classmethod
@@ -100,6 +125,10 @@ class ShardIndex:
         cls, shards: Shards, *, verify_files: bool = True, retry: RetryPolicy | None = None
     ) -> ShardIndex:
         """Reads the index of a folder of shards, of one tar, or of several of both.
+
+        Tars without an index are those of anybody: what in them cannot be used is left out, named
+        in the log and in `damaged` (see `index_tar`); a tar of which nothing can be used is
+        refused. A set with an index is refused if it is not what was packed.
 
         Args:
             shards: folder with `index.json`, folder with tars only, a tar, several tars as
@@ -110,7 +139,7 @@ class ShardIndex:
 
         Raises:
             FileNotFoundError: if a folder or a tar is missing.
-            ShardError: if there is no tar, if a shard changed, is damaged or comes twice, if an
+            ShardError: if there is no tar, if a shard changed, comes twice or is of no use, if an
                 index is of another version, or if sets do not go together.
             OSError: if a URL cannot be read.
             ValueError: if its kind of URL is not known.
@@ -125,6 +154,7 @@ class ShardIndex:
         _refuse_repeated_shards(index)
         if index.num_samples == 0:
             raise ShardError(f"no sample in {', '.join(shown(str(place)) for place in places)}")
+        _tell_of_damage(index)
         return index
 
     def save(self, folder: str | Path) -> Path:
@@ -154,12 +184,20 @@ def _index_of_tars(place: ShardPlace, retry: RetryPolicy | None) -> ShardIndex:
     """Builds an index in memory; trajectories are read once for their statistics."""
     index = ShardIndex(tuple(place.walk()))
     _refuse_repeated_keys(index)
-    samples = index.samples
-    if not samples or not all(sample.is_trajectory for sample in samples):
-        return index
-    specification = _specification_of(samples[0], retry)
-    statistics = _statistics_of(samples, specification, retry)
-    return ShardIndex(index.shards, (), specification, statistics)
+    if 2 * index.num_trajectories <= index.num_samples:
+        return replace(index, skipped=index.damaged)
+    specification = _specification_of([s for s in index.samples if s.is_trajectory], retry)
+    statistics, damaged = _statistics_of_readable(index.samples, specification, retry)
+    shards = tuple(_without(shard, damaged) for shard in index.shards)
+    index = ShardIndex(shards, (), specification, statistics)
+    return replace(index, skipped=index.damaged)
+
+
+def _without(shard: Shard, damaged: Mapping[str, str]) -> Shard:
+    """Returns a shard whose damaged samples, key -> why, are left out."""
+    kept = tuple(sample for sample in shard.samples if sample.key not in damaged)
+    named = [SkippedVideo(s.key, damaged[s.key]) for s in shard.samples if s.key in damaged]
+    return replace(shard, samples=kept, damaged=(*shard.damaged, *named))
 
 
 def _statistics_of(
@@ -167,18 +205,74 @@ def _statistics_of(
 ) -> ColumnStatistics:
     statistics, reader = StatisticsOfEpisodes(specification), ShardReader(retry=retry)
     for sample in samples:
-        reader.prefetch(sample, (STATES, ACTIONS))
-        statistics.add(reader.read_array(sample, STATES), reader.read_array(sample, ACTIONS))
+        statistics.add(*_arrays(reader, sample, specification))
     reader.close()
     return statistics.result()
 
 
-def _specification_of(sample: Sample, retry: RetryPolicy | None) -> TrajectorySpecification:
-    where = f"{shown(sample.shard)}: '{sample.key}.json'"
-    values = parse_json(ShardReader(retry=retry).read(sample, "json"), where)
-    if "specification" not in values:
-        raise ShardError(f"{where} has no specification")
-    return TrajectorySpecification.from_json(values["specification"])
+def _statistics_of_readable(
+    samples: Sequence[Sample], specification: TrajectorySpecification, retry: RetryPolicy | None
+) -> tuple[ColumnStatistics, dict[str, str]]:
+    """Returns the statistics of the trajectories among samples, and what is none: key -> why."""
+    statistics, reader = StatisticsOfEpisodes(specification), ShardReader(retry=retry)
+    damaged: dict[str, str] = {}
+    for sample in samples:
+        try:
+            statistics.add(*_arrays(reader, sample, specification))
+        except ShardError as error:
+            if isinstance(error.__context__, RemoteFileError):
+                raise  # out of reach is not damaged: who left it out would lose it for a whole run
+            tar = name_of_shard(sample.shard)
+            damaged[sample.key] = str(error).replace(shown(sample.shard), tar)
+    reader.close()
+    if len(damaged) == len(samples):
+        raise ShardError(next(iter(damaged.values())))
+    return statistics.result(), damaged
+
+
+def _arrays(
+    reader: ShardReader, sample: Sample, specification: TrajectorySpecification
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns states (T, state_dim) and actions (T - 1, action_dim) of a trajectory."""
+    where = f"{shown(sample.shard)}: sample '{sample.key}'"
+    if not sample.is_trajectory:
+        raise ShardError(f"{where} has no {STATES} or no {ACTIONS}, which the others have")
+    reader.prefetch(sample, (STATES, ACTIONS))
+    states, actions = reader.read_array(sample, STATES), reader.read_array(sample, ACTIONS)
+    time = len(states) if states.ndim else 0
+    expected = (time, specification.state_dim), (time - 1, specification.action_dim)
+    if (states.shape, actions.shape) != expected:
+        raise ShardError(
+            f"{where} has states {states.shape} and actions {actions.shape}; they must be "
+            f"(T, {specification.state_dim}) and (T - 1, {specification.action_dim})"
+        )
+    return states, actions
+
+
+def _specification_of(
+    samples: Sequence[Sample], retry: RetryPolicy | None
+) -> TrajectorySpecification:
+    """Returns the first specification that the JSON of a trajectory holds."""
+    complaints = []
+    for sample in samples:
+        where = f"{shown(sample.shard)}: '{sample.key}.json'"
+        if "json" not in sample.members:
+            complaints.append(f"{where} is not there, which should hold the specification")
+            continue
+        values = parse_json(ShardReader(retry=retry).read(sample, "json"), where)
+        if "specification" in values:
+            return TrajectorySpecification.from_json(values["specification"])
+        complaints.append(f"{where} has no specification")
+    raise ShardError(complaints[0])
+
+
+def _tell_of_damage(index: ShardIndex) -> None:
+    """Names what was left out, in the log."""
+    damaged = index.damaged
+    for video in damaged[:MAX_LISTED]:
+        logger.warning("left out '%s': %s", video.path, video.reason)
+    if len(damaged) > MAX_LISTED:
+        logger.warning("left out %d more; `data check` names them all", len(damaged) - MAX_LISTED)
 
 
 def _joined(parts: Sequence[ShardIndex], retry: RetryPolicy | None) -> ShardIndex:
@@ -222,7 +316,7 @@ def _index_to_json(index: ShardIndex) -> dict[str, Any]:
 
 def _parse_index(data: bytes, folder: str) -> ShardIndex:
     where = shown(join_url(folder, INDEX_NAME) if is_url(folder) else str(Path(folder, INDEX_NAME)))
-    values = parse_json(data, where)
+    values = parse_json(data, where, object_hook=lambda one: _shard_or_values(one, folder))
     if values.get("format") != INDEX_FORMAT or values.get("version") != INDEX_VERSION:
         raise ShardError(
             f"{where}: format '{values.get('format')}' version {values.get('version')}, this "
@@ -230,14 +324,27 @@ def _parse_index(data: bytes, folder: str) -> ShardIndex:
         )
     try:
         return _index_from_json(values, folder)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _DAMAGED as error:
         raise ShardError(f"{where} is damaged ({type(error).__name__}: {error})") from None
+
+
+def _shard_or_values(values: dict[str, Any], folder: str) -> Shard | dict[str, Any]:
+    """Returns a shard as soon as it is read, so that an index never is a million dictionaries."""
+    if "samples" not in values or "num_bytes" not in values:
+        return values
+    try:
+        return shard_from_json(values, folder)
+    except _DAMAGED:
+        return values  # who uses it says what is wrong
 
 
 def _index_from_json(values: Mapping[str, Any], folder: str) -> ShardIndex:
     specification, statistics = values["specification"], values["statistics"]
     return ShardIndex(
-        shards=tuple(shard_from_json(shard, folder) for shard in values["shards"]),
+        shards=tuple(
+            shard if isinstance(shard, Shard) else shard_from_json(shard, folder)
+            for shard in values["shards"]
+        ),
         skipped=tuple(SkippedVideo(**video) for video in values["skipped"]),
         specification=specification and TrajectorySpecification.from_json(specification),
         statistics=statistics

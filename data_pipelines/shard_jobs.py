@@ -19,6 +19,12 @@ from data_pipelines.isolated_probe import ProbeProcess
 from data_pipelines.manifest import SkippedVideo
 from data_pipelines.pack_plan import ImagePackSettings, PackSettings, PlannedVideo
 from data_pipelines.recoding import RecodedScene
+from data_pipelines.remote_files import (
+    RemoteFileError,
+    RemoteFileMissingError,
+    RemoteFileRefusedError,
+    RemoteFiles,
+)
 from data_pipelines.samples import Sample, Shard, shard_to_json
 from data_pipelines.shard_writing import (
     replace_durably,
@@ -28,7 +34,8 @@ from data_pipelines.shard_writing import (
     write_whole,
 )
 from data_pipelines.tar_headers import ShardError
-from data_pipelines.video_sources import read_source, size_and_time
+from data_pipelines.urls import is_url
+from data_pipelines.video_sources import join, read_source, size_and_time
 
 RECODE_TIMEOUT_SECONDS = 4 * 3600.0  # for one video
 
@@ -90,7 +97,6 @@ class Packer(ABC):
     ) -> Iterator[Packed]:
         """Yields the samples of a shard; what cannot be used goes to `skipped`."""
         for video in videos:
-            _refuse_changed(self.root, video)
             answers = self.pack(video)
             if self.is_stopped:  # a child may have been ended: its answer counts no more
                 raise PackingStopped
@@ -138,12 +144,14 @@ class VideoPacker(Packer):
 
     def _copy(self, video: PlannedVideo) -> list[Packed | SkippedVideo]:
         path = video.source.path
-        row = self.probe.read_row(path)
+        data = read_planned(self.root, video)
+        if isinstance(data, SkippedVideo):
+            return [data]
+        row = self.probe.read_row(path, data)
         if isinstance(row, SkippedVideo):
             return [row]
         if misfit := self._misfit(row.metadata):
             return [SkippedVideo(path, misfit)]
-        data = read_source(self.root, path)
         source = video.source
         sample = Sample(
             video.key, "", {}, row.metadata, label=source.label, source=path, group=source.group
@@ -152,9 +160,16 @@ class VideoPacker(Packer):
         return [(sample, {extension: data, "json": sample_json(sample, num_bytes=len(data))})]
 
     def _recode(self, video: PlannedVideo) -> list[Packed | SkippedVideo]:
-        source = video.source
+        source, data = video.source, None
+        if is_url(self.root):  # of a file, the child reads for itself
+            data = read_planned(self.root, video)
+            if isinstance(data, SkippedVideo):
+                return [SkippedVideo(source.name, data.reason)]
         answer = self.probe.recode(
-            source.path, start_seconds=source.start_seconds, end_seconds=source.end_seconds
+            source.path,
+            data,
+            start_seconds=source.start_seconds,
+            end_seconds=source.end_seconds,
         )
         if isinstance(answer, SkippedVideo):
             return [SkippedVideo(source.name, answer.reason)]
@@ -218,6 +233,7 @@ def write_job(job: ShardJob, packer: Packer) -> None:
 
     Raises:
         ShardError: if a file changes while it is packed.
+        OSError: if one is out of reach; the same job may be tried again.
         PackingStopped: if the packer was stopped.
     """
     attempt = f"{platform.node()}-{os.getpid()}"  # two machines may try the same shard
@@ -240,10 +256,46 @@ def write_job(job: ShardJob, packer: Packer) -> None:
     write_whole(job.record, json.dumps(record).encode(), unfinished=unfinished)
 
 
+def read_planned(root: str, video: PlannedVideo) -> bytes | SkippedVideo:
+    """Returns a planned file's bytes, or why there are none.
+
+    Args:
+        root: folder or URL.
+        video: whose size is known, so that a store is not asked for it again.
+
+    Raises:
+        OSError: if a store cannot be reached now: the video may be whole, and would be lost.
+    """
+    path = video.source.path
+    try:
+        if is_url(root) and video.num_bytes is not None:
+            return RemoteFiles().read(join(root, path), 0, video.num_bytes)
+        return read_source(root, path)
+    except (RemoteFileMissingError, RemoteFileRefusedError) as error:
+        return SkippedVideo(path, str(error))
+    except RemoteFileError as error:
+        raise _out_of_reach(error) from None
+    except OSError as error:
+        return SkippedVideo(path, error.strerror or str(error))
+
+
 def _refuse_changed(root: str, video: PlannedVideo) -> None:
-    now = size_and_time(root, video.source.path)
+    """Raises if a file is not as it was when the plan was made, or if that cannot be told."""
+    path = video.source.path
+    try:
+        now = size_and_time(root, path)
+    except OSError as error:
+        raise _out_of_reach(error) from None
     if now != (video.num_bytes, video.modified):
+        what = "was removed" if now[0] is None else "changed"
         raise ShardError(
-            f"{video.source.path} changed while it was packed (size or time); pack again when "
-            "the videos are at rest, with --overwrite"
+            f"{path} {what} while it was packed (size or time); pack again when the videos are at "
+            "rest, with --overwrite"
         )
+
+
+def _out_of_reach(error: OSError) -> RemoteFileError:
+    return RemoteFileError(
+        f"{error}; it may be whole, so it is not left out: finished shards are kept, run again "
+        "to go on when it can be reached"
+    )

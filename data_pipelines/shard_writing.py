@@ -7,7 +7,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,28 @@ KEY_CHARACTERS = 90  # longer keys are shortened; a tar holds names of 100
 def shard_name(number: int) -> str:
     """Returns the file name of a shard."""
     return f"shard-{number:06d}.tar"
+
+
+def statistics_name(digest: str) -> str:
+    """Returns the file name of statistics that are kept beside the shards of a set.
+
+    Args:
+        digest: 16 hexadecimal digits, of the data and of how it is seen.
+    """
+    return f"statistics-{digest}.json"
+
+
+def remove_old_set(folder: Path, names: Collection[str]) -> None:
+    """Removes the shards of an older set, and all statistics, which were of its data.
+
+    Args:
+        folder: of the set.
+        names: of the shards that stay.
+    """
+    statistics = folder.glob(statistics_name("[0-9a-f]" * 16))
+    old_shards = [path for path in folder.glob("shard-*.tar") if path.name not in names]
+    for path in [*old_shards, *statistics]:
+        path.unlink()
 
 
 def write_shard(

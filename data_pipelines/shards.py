@@ -22,6 +22,7 @@ from data_pipelines.shard_reader import ShardReader, read_member
 from data_pipelines.shard_writing import (
     is_plain_key,
     key_of_path,
+    remove_old_set,
     sample_json,
     sha256_of_file,
     shard_name,
@@ -97,22 +98,36 @@ def pack_trajectories(
                 crf=crf,
                 keyframe_interval=keyframe_interval,
             )
-            shards.add(*_trajectory_sample(episode, video, specification))
+            shards.add(*trajectory_sample(episode, video, specification))
         if not keys:
             raise ValueError("no episode to pack")
         index = shards.finish(specification=specification, statistics=statistics.result())
     return PackResult(Path(out), index)
 
 
-def _trajectory_sample(
-    episode: Episode, video: bytes, specification: TrajectorySpecification
+def trajectory_sample(
+    episode: Episode,
+    video: bytes,
+    specification: TrajectorySpecification,
+    *,
+    source: str | None = None,
 ) -> tuple[Sample, dict[str, bytes]]:
-    """Returns the sample of an episode and its members' bytes."""
+    """Returns the sample of an episode and its members' bytes.
+
+    Args:
+        episode: that fits the specification.
+        video: its frames as an MP4 file.
+        specification: what its columns mean.
+        source: where it came from.
+    """
     num_frames, height, width = episode.frames.shape[:3]
     rate = episode.frames_per_second
     metadata = VideoMetadata(num_frames, rate, num_frames / rate, height, width)
-    sample = Sample(episode.key, "", {}, metadata, group=episode.group)
-    values = sample_json(sample, num_bytes=len(video), specification=specification.to_json())
+    sample = Sample(episode.key, "", {}, metadata, source=source, group=episode.group)
+    remarks = {"remarks": list(episode.remarks)} if episode.remarks else {}
+    values = sample_json(
+        sample, num_bytes=len(video), specification=specification.to_json(), **remarks
+    )
     return sample, {
         "mp4": video,
         "json": values,
@@ -173,10 +188,7 @@ class _ShardFolder:
         (self.out / INDEX_NAME).unlink(missing_ok=True)
         for shard in self._shards:
             os.replace(self._unfinished(Path(shard.path).name), shard.path)
-        names = {Path(shard.path).name for shard in self._shards}
-        for old in self.out.glob("shard-*.tar"):
-            if old.name not in names:
-                old.unlink()
+        remove_old_set(self.out, {Path(shard.path).name for shard in self._shards})
         index = ShardIndex(tuple(self._shards), skipped, specification, statistics)
         index.save(self.out)
         return index

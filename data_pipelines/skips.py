@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_pipelines.batch import SkippedSample
@@ -35,6 +35,7 @@ class SkipCounter:
         reasons: reason -> how often.
         keys: key -> how often.
         reason_of_key: key -> why it was skipped first.
+        left_out: samples that the index left out and no one can ask for: key -> why.
     """
 
     def __init__(self, max_skipped_fraction: float = 0.1, *, grace_samples: int = 100) -> None:
@@ -47,6 +48,25 @@ class SkipCounter:
         self.reasons: Counter[str] = Counter()
         self.keys: Counter[str] = Counter()
         self.reason_of_key: dict[str, str] = {}
+        self.left_out: dict[str, str] = {}
+
+    def leave_out(self, damaged: Mapping[str, str], *, num_usable: int) -> None:
+        """Takes what the index of a set has left out; it may be told of again after a resume.
+
+        Args:
+            damaged: key -> why.
+            num_usable: samples of the set that are left.
+
+        Raises:
+            TooManySkippedError: if they are too large a part of the set.
+        """
+        self.left_out.update(damaged)
+        num_samples = len(damaged) + num_usable
+        if len(damaged) > self.max_skipped_fraction * num_samples:
+            raise TooManySkippedError(
+                f"{len(damaged)} of {num_samples} samples cannot be used, more than "
+                f"max_skipped_fraction={self.max_skipped_fraction:g}: {_listed(damaged)}"
+            )
 
     def count(self, num_used: int, skipped: Sequence[SkippedSample]) -> None:
         """Takes one batch: how many samples it holds, and which were skipped to fill it.
@@ -89,14 +109,18 @@ class SkipCounter:
         return self.num_skipped / self.num_seen if self.num_seen else 0.0
 
     def _complaint(self) -> str:
-        listed = [f"'{key}': {reason}" for key, reason in self.reason_of_key.items()]
-        rest = len(listed) - MAX_LISTED
-        more = f"; and {rest} more, each named in the log" if rest > 0 else ""
         return (
             f"{self.num_skipped} of {self.num_seen} samples skipped ({len(self.keys)} different "
             f"ones), more than max_skipped_fraction={self.max_skipped_fraction:g}: "
-            f"{'; '.join(listed[:MAX_LISTED])}{more}"
+            f"{_listed(self.reason_of_key)}"
         )
+
+
+def _listed(reason_of_key: Mapping[str, str]) -> str:
+    listed = [f"'{key}': {reason}" for key, reason in reason_of_key.items()]
+    rest = len(listed) - MAX_LISTED
+    more = f"; and {rest} more, each named in the log" if rest > 0 else ""
+    return f"{'; '.join(listed[:MAX_LISTED])}{more}"
 
 
 def nothing_usable(num_tried: int, num_samples: int, first: SkippedSample) -> str:

@@ -27,13 +27,14 @@ from data_pipelines.sample_copying import (
     ShardSet,
     load_sets,
     make_copy_plan,
+    places_of,
     refuse_out_in_inputs,
     refuse_repeated_keys,
+    unchanged,
 )
 from data_pipelines.samples import Sample
 from data_pipelines.shard_index import INDEX_NAME, Shards
 from data_pipelines.tar_headers import ShardError
-from data_pipelines.urls import shown
 
 By = Literal["group", "source-folder", "label", "key"]
 Of = Literal["samples", "seconds"]
@@ -147,20 +148,19 @@ def split_shards(
     samples = sorted(
         (sample for one in sets for sample in one.index.samples), key=lambda sample: sample.key
     )
-    outgoing = [OutgoingSample(sample, sample.key, sample.group) for sample in samples]
+    outgoing = unchanged(samples)
     refuse_repeated_keys(outgoing, advice="merge the sets first, with --prefix-keys")
     part_of = assign_parts(samples, settings)
+    chosen = {
+        name: [one for one in outgoing if part_of[one.key] == name] for name in settings.parts
+    }
     with ExitStack() as stack:
-        new = {}
-        for name in settings.parts:
-            chosen = [one for one in outgoing if part_of[one.key] == name]
-            new[name] = stack.enter_context(
-                _begin_part(Path(out) / name, chosen, settings, layout, sets)
-            )
+        new = _begin_parts(Path(out), chosen, settings, layout, sets)
+        for one in new.values():
+            stack.enter_context(one)
         for one in new.values():
             one.write()
-        place = ", ".join(shown(one.place) for one in sets)
-        written = {name: one.finish(place) for name, one in new.items()}
+        written = {name: one.finish(places_of(sets)) for name, one in new.items()}
     return _result(samples, part_of, settings, written)
 
 
@@ -175,7 +175,8 @@ def assign_parts(samples: Sequence[Sample], settings: SplitSettings) -> dict[str
     if len(units) < len(settings.parts):
         raise ValueError(
             f"{len(settings.parts)} parts cannot be made of {len(units)} unit(s) that stay "
-            f"together (by {settings.by}): a part would be empty"
+            f"together (by {settings.by}): a part would be empty; if what is in one of them may "
+            "be parted, split by sample (--by key)"
         )
     shares = np.array(list(settings.parts.values()))
     chosen: list[int] = []
@@ -362,6 +363,25 @@ def _refuse_places(out: Path, settings: SplitSettings, sets: Sequence[ShardSet])
                 f"{folder} holds a set that is no part of this split, so samples could be in "
                 "both; remove it or choose another folder"
             )
+
+
+def _begin_parts(
+    out: Path,
+    chosen: Mapping[str, Sequence[OutgoingSample]],
+    settings: SplitSettings,
+    layout: Layout,
+    sets: Sequence[ShardSet],
+) -> dict[str, SetInProgress]:
+    """Takes the folder of every part, or of none if one is refused."""
+    new: dict[str, SetInProgress] = {}
+    try:
+        for name, outgoing in chosen.items():
+            new[name] = _begin_part(out / name, outgoing, settings, layout, sets)
+    except BaseException:  # also Ctrl-C; it is raised again
+        for one in new.values():
+            one.abandon()
+        raise
+    return new
 
 
 def _begin_part(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
@@ -24,13 +25,14 @@ from data_pipelines.plan import Slot, mixed_seed
 from data_pipelines.samples import Sample
 from data_pipelines.shard_index import ShardIndex
 from data_pipelines.shard_reader import ShardReader
+from data_pipelines.signs_of_life import SILENCE_SECONDS, show_life, show_life_in
 from data_pipelines.skips import NoUsableSampleError, SkipCounter, nothing_usable
 from data_pipelines.tar_headers import ShardError
 
 logger = logging.getLogger(__name__)
 
 MAX_REPLACEMENTS = 64
-WORKER_TIMEOUT_SECONDS = 120
+ALL_CLIPS = slice(None)  # of a sample
 DECODING_TIMEOUT_SECONDS = 30.0  # of an isolated decoder, for one sample
 
 
@@ -82,7 +84,7 @@ class ShardDataset(Dataset, ABC, Generic[SampleT]):
         reader: ShardReader | None = None,
         replace_unusable: bool = True,
     ) -> None:
-        self.samples = index.samples
+        self.samples = index.samples  # in columns, so that forked workers copy none
         self.decoder = decoder
         self.isolate_decoding = isolate_decoding
         self.replace_unusable = replace_unusable
@@ -91,30 +93,37 @@ class ShardDataset(Dataset, ABC, Generic[SampleT]):
 
     @abstractmethod
     def read(
-        self, sample: Sample, generator: torch.Generator, skipped: tuple[SkippedSample, ...]
+        self,
+        sample: Sample,
+        generator: torch.Generator,
+        skipped: tuple[SkippedSample, ...],
+        chosen: slice = ALL_CLIPS,
     ) -> SampleT:
-        """Reads one sample; everything random comes from the generator."""
+        """Reads the chosen clips of one sample; everything random comes from the generator."""
 
     @abstractmethod
-    def blank(self, key: str, skipped: tuple[SkippedSample, ...]) -> SampleT:
-        """Returns zeros of a sample's shape, not valid: padding, or what could not be read."""
+    def blank(
+        self, key: str, skipped: tuple[SkippedSample, ...], chosen: slice = ALL_CLIPS
+    ) -> SampleT:
+        """Returns zeros of the clips' shape, not valid: padding, or what could not be read."""
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, slot: Slot) -> SampleT | NothingUsable:
         if slot.is_padding:
-            return self.blank("", ())
+            return self.blank("", (), slot.chosen)
         skipped: list[SkippedSample] = []
         for sample_index in self._candidates(slot):
             sample = self.samples[sample_index]
             generator = torch.Generator().manual_seed(slot.seed)
+            show_life()
             try:
-                return self.read(sample, generator, tuple(skipped))
+                return self.read(sample, generator, tuple(skipped), slot.chosen)
             except (DecodeError, ClipTooShortError, ShardError) as error:
                 skipped.append(SkippedSample(sample.key, _reason(error)))
         if not self.replace_unusable:
-            return self.blank(skipped[0].key, tuple(skipped))
+            return self.blank(skipped[0].key, tuple(skipped), slot.chosen)
         return NothingUsable(nothing_usable(len(skipped), len(self.samples), skipped[0]))
 
     def _candidates(self, slot: Slot) -> Iterator[int]:
@@ -143,6 +152,8 @@ class ShardDataset(Dataset, ABC, Generic[SampleT]):
 class CountingLoader(DataLoader):
     """A DataLoader whose main process counts skipped samples and stops when nothing is usable.
 
+    A batch may take its time as long as the workers show signs of life (see `signs_of_life`).
+
     Its state holds only what the data is, to notice a resume with other data; where the run stands
     is known from the step (see `ResumableBatchSampler`).
 
@@ -167,14 +178,16 @@ class CountingLoader(DataLoader):
         prefetch_factor: int = 2,
         pin_memory: bool = False,
     ) -> None:
+        self._signs_of_life = torch.zeros(1, dtype=torch.int64).share_memory_()
         super().__init__(
             dataset,
             batch_sampler=batch_sampler,
             collate_fn=_collate_and_count,
+            worker_init_fn=partial(show_life_in, self._signs_of_life) if num_workers else None,
             num_workers=num_workers,
             prefetch_factor=prefetch_factor if num_workers else None,
             persistent_workers=num_workers > 0,
-            timeout=WORKER_TIMEOUT_SECONDS if num_workers else 0,
+            timeout=SILENCE_SECONDS if num_workers else 0,
             pin_memory=pin_memory,
         )
         self.skips = skips
@@ -182,7 +195,7 @@ class CountingLoader(DataLoader):
 
     def __iter__(self) -> Iterator[Any]:
         has_valid, first_skipped = False, None
-        for collated in super().__iter__():
+        for collated in self._collated():
             if isinstance(collated, NothingUsable):
                 raise NoUsableSampleError(collated.message)
             batch, num_used = collated
@@ -193,6 +206,30 @@ class CountingLoader(DataLoader):
         if first_skipped is not None and not has_valid:
             number = self.skips.num_skipped
             raise NoUsableSampleError(nothing_usable(number, number, first_skipped))
+
+    def _collated(self) -> Iterator[Collated | NothingUsable]:
+        """Yields what the workers send, however long it takes them, unless they hang.
+
+        Raises:
+            TimeoutError: if they do.
+        """
+        batches = super().__iter__()
+        while True:
+            before = int(self._signs_of_life)
+            try:
+                collated = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if not str(error).startswith("DataLoader timed out"):
+                    raise
+                if int(self._signs_of_life) == before:
+                    raise TimeoutError(
+                        f"no reading process showed a sign of life for {self.timeout:g} s: a "
+                        "decoder or the disk hangs; isolate_decoding: true bounds decoders"
+                    ) from None
+            else:
+                yield collated
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what the data is."""

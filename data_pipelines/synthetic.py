@@ -90,7 +90,7 @@ def moving_shape_episodes(
             actions=actions,
             key=f"episode-{index:05d}",
             frames_per_second=MOVING_SHAPE_SPECIFICATION.frames_per_second,
-            group=f"seed-{seed}",
+            group=f"seed-{seed}-episode-{index:05d}",  # drawn alone: it has nothing of the others
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,20 @@ class TrajectorySpecification:
             raise ValueError(f"not a trajectory specification: {error}") from None
 
 
+def differing_field(
+    one: TrajectorySpecification, other: TrajectorySpecification, *, ignored: Collection[str] = ()
+) -> str | None:
+    """Returns the name of the first field in which two specifications differ, or None.
+
+    Args:
+        one: a specification.
+        other: another one.
+        ignored: names of fields that may differ.
+    """
+    names = (field.name for field in fields(TrajectorySpecification) if field.name not in ignored)
+    return next((name for name in names if getattr(one, name) != getattr(other, name)), None)
+
+
 @dataclass(frozen=True)
 class Episode:
     """One recorded trajectory of T frames.
@@ -113,6 +128,7 @@ class Episode:
         key: unique in its set.
         frames_per_second: rate of the frames.
         group: what must stay together when a set is split, such as the robot or the seed.
+        remarks: what a reader of the set should know of it, such as an end that was cut off.
     """
 
     frames: np.ndarray
@@ -121,6 +137,7 @@ class Episode:
     key: str
     frames_per_second: float
     group: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 def joined_names(names: tuple[str, ...], stride: int) -> tuple[str, ...]:

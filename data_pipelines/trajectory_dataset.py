@@ -17,7 +17,7 @@ from data_pipelines.decoders.base import DecoderName
 from data_pipelines.samples import ACTIONS, STATES, Sample
 from data_pipelines.shard_index import ShardIndex
 from data_pipelines.shard_reader import ShardReader
-from data_pipelines.streams import ShardDataset
+from data_pipelines.streams import ALL_CLIPS, ShardDataset
 from data_pipelines.tar_headers import ShardError
 from data_pipelines.trajectories import TrajectorySpecification
 from data_pipelines.transforms import ClipTransform
@@ -113,7 +113,11 @@ class TrajectoryDataset(ShardDataset[TrajectorySample]):
         self.place = place
 
     def read(
-        self, sample: Sample, generator: torch.Generator, skipped: tuple[SkippedSample, ...]
+        self,
+        sample: Sample,
+        generator: torch.Generator,
+        skipped: tuple[SkippedSample, ...],
+        chosen: slice = ALL_CLIPS,
     ) -> TrajectorySample:
         """Decodes the union of the windows' frames once; states and actions keep in step."""
         self.reader.prefetch(sample, (STATES, ACTIONS, sample.video_extension))
@@ -122,7 +126,7 @@ class TrajectoryDataset(ShardDataset[TrajectorySample]):
         with self._open(sample) as video:
             num_frames = len(video.timestamps_seconds())
             _refuse_misaligned(sample, num_frames, states, actions)
-            starts = self._starts(num_frames, generator)  # (windows,)
+            starts = self._starts(num_frames, generator)[chosen]  # (windows,)
             windows = self.windows.frames_from(starts)  # (windows, time)
             union, places = np.unique(windows, return_inverse=True)
             pixels = torch.from_numpy(video.frames_at(union).pixels)
@@ -137,9 +141,12 @@ class TrajectoryDataset(ShardDataset[TrajectorySample]):
             skipped=skipped,
         )
 
-    def blank(self, key: str, skipped: tuple[SkippedSample, ...]) -> TrajectorySample:
+    def blank(
+        self, key: str, skipped: tuple[SkippedSample, ...], chosen: slice = ALL_CLIPS
+    ) -> TrajectorySample:
         """Returns black frames, zero states and zero actions that are not valid."""
-        windows, time = self.windows_per_trajectory, self.windows.clip_length_frames
+        windows = len(range(self.windows_per_trajectory)[chosen])
+        time = self.windows.clip_length_frames
         size = self.transform.image_size
         return TrajectorySample(
             frames=torch.zeros(windows, 3, time, size, size, dtype=torch.uint8),
@@ -175,7 +182,7 @@ def recorded_specification(index: ShardIndex) -> TrajectorySpecification:
 
 def refuse_videos_without_actions(index: ShardIndex) -> None:
     """Raises if a sample has no states or actions."""
-    for sample in index.samples:
+    for sample in index.samples if index.num_trajectories < index.num_samples else ():
         if not sample.is_trajectory:
             raise ShardError(
                 f"{shown(sample.shard)}: sample '{sample.key}' has no {STATES} or no {ACTIONS}: "

@@ -1,36 +1,37 @@
-"""Unpacking: shards become a folder of videos with a list of them, which `pack` takes back."""
+"""Unpacking: shards become a folder of files with a list of them, which `pack` takes back."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
-import shutil
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_pipelines.manifest import SkippedVideo
 from data_pipelines.sample_copying import (
-    OutgoingSample,
+    Layout,
     ShardSet,
     explain_bad_key,
     load_sets,
+    make_copy_plan,
     plain_reason,
     raise_if_unreachable,
     read_members,
     refuse_out_in_inputs,
     refuse_repeated_keys,
+    unchanged,
 )
-from data_pipelines.samples import ACTIONS, STATES, Sample
+from data_pipelines.samples import ACTIONS, STATES, Member, Sample
 from data_pipelines.shard_index import Shards
 from data_pipelines.shard_reader import ShardReader
-from data_pipelines.shard_writing import write_whole
 from data_pipelines.tar_headers import ShardError
+from data_pipelines.unpack_staging import FolderInProgress
 
-LIST_NAME = "videos.csv"
+VIDEO_LIST_NAME, IMAGE_LIST_NAME = "videos.csv", "images.csv"
 SPECIFICATION_NAME = "specification.json"
 
 
@@ -39,22 +40,29 @@ class UnpackResult:
     """What was written.
 
     Attributes:
-        folder: where the videos are.
-        rows: of the list, column -> value.
+        folder: where the files are.
+        rows: of the lists, column -> value.
         skipped: samples that could not be read.
+        lists: names of the lists in the folder.
+        was_there: the folder was finished before, and nothing was done.
     """
 
     folder: Path
     rows: tuple[dict[str, Any], ...]
     skipped: tuple[SkippedVideo, ...]
+    lists: tuple[str, ...]
+    was_there: bool = False
 
 
 def unpack_shards(shards: Shards, out: str | Path, *, overwrite: bool = False) -> UnpackResult:
-    """Writes each video or image as `key.mp4` (or its own extension), and `videos.csv` last.
+    """Writes each video or image as `key.mp4` (or its own extension), and lists of them last.
 
-    Beside trajectories lie `key.states.npy` and `key.actions.npy`, and what the columns mean is in
-    `specification.json`. A new folder appears whole or not at all; with overwrite, files of the
-    same names are replaced one by one and all others are left alone.
+    Videos are in `videos.csv`, images in `images.csv`. Beside trajectories lie `key.states.npy` and
+    `key.actions.npy`, and what the columns mean is in `specification.json`.
+
+    A new folder appears whole or not at all. A run that was stopped goes on when it is asked for
+    again: files that are finished are not written twice. With overwrite, files of the same names
+    are replaced one by one and all others are left alone.
 
     Args:
         shards: as for `ShardIndex.load`.
@@ -65,85 +73,135 @@ def unpack_shards(shards: Shards, out: str | Path, *, overwrite: bool = False) -
         FileNotFoundError: if a set is missing.
         ValueError: if no sample can be read.
         ShardError: if a key comes twice, if `out` is not empty and overwrite is False, if it is
-            one of the sets, or if a set cannot be read.
+            one of the sets, if an unfinished unpacking of other samples is in the way, or if a set
+            cannot be read.
     """
     out = Path(out)
     sets = load_sets(shards)
     refuse_out_in_inputs(out, sets)
     samples = [sample for one in sets for sample in one.index.samples]
-    refuse_repeated_keys(
-        [OutgoingSample(sample, sample.key, sample.group) for sample in samples],
-        advice="merge the sets first, with --prefix-keys",
-    )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not overwrite:
-        raise ShardError(f"{out} is not empty; choose another folder or --overwrite its files")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.tmp-{os.getpid()}")
-    try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir()
-        rows, skipped = _write_samples(samples, unfinished)
-        if not rows:
+    outgoing = unchanged(samples)
+    refuse_repeated_keys(outgoing, advice="merge the sets first, with --prefix-keys")
+    specification = sets[0].index.specification
+    plan = make_copy_plan(outgoing, {"verb": "unpack"}, Layout(), specification=specification)
+    with FolderInProgress(out, plan, overwrite=overwrite) as new:
+        if new.finished is not None:
+            _refuse_changed(out, samples, new.finished)
+            return _result(out, samples, new.finished, was_there=True)
+        skipped = _write_samples(samples, new) if new.written is None else new.written
+        result = _result(out, samples, skipped)
+        if not result.rows:
+            new.abandon()
             raise ValueError(
                 f"no usable sample: {len(skipped)} of {len(skipped)} skipped; "
                 f"first: {skipped[0].path}: {skipped[0].reason}"
             )
-        _write_specification(sets, unfinished)
-        write_whole(unfinished / LIST_NAME, _csv_bytes(rows))
-        _put_in_place(unfinished, out)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return UnpackResult(out, tuple(rows), tuple(skipped))
+        new.finish({**_specification_file(sets), **_list_files(result)}, skipped)
+    return result
 
 
-def _write_samples(
-    samples: Sequence[Sample], folder: Path
-) -> tuple[list[dict[str, Any]], list[SkippedVideo]]:
-    """Returns the rows of the list, and what cannot be written."""
+def _write_samples(samples: Sequence[Sample], new: FolderInProgress) -> tuple[SkippedVideo, ...]:
+    """Writes the files that are missing; returns what cannot be written."""
     reader = ShardReader()
-    rows, skipped = [], []
+    skipped = []
     for sample in samples:
         if reason := explain_bad_key(sample.key, tuple(sample.members)):
             skipped.append(SkippedVideo(sample.key, reason))
             continue
         try:
-            members = read_members(reader, sample)
+            wanted = _wanted(sample)
+            missing = [name for name in wanted if not _is_finished(new.files, sample, name)]
+            members = read_members(reader, sample) if missing else {}
         except ShardError as error:
             raise_if_unreachable(error)
             skipped.append(SkippedVideo(sample.key, plain_reason(error, sample)))
             continue
-        wanted = (_extension(sample), *((STATES, ACTIONS) if sample.is_trajectory else ()))
-        for extension in wanted:
-            path = folder / f"{sample.key}.{extension}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(members[extension])
-        rows.append(_row(sample))
+        for extension in missing:
+            new.keep(f"{sample.key}.{extension}", members[extension])
     reader.close()
-    return rows, skipped
+    return tuple(skipped)
+
+
+def _is_finished(folder: Path, sample: Sample, extension: str) -> bool:
+    """Returns whether a file is there, and is what was packed as far as the index can tell."""
+    path, member = folder / f"{sample.key}.{extension}", sample.members[extension]
+    if not _has_size(path, member):
+        return False
+    return member.crc32 is None or zlib.crc32(path.read_bytes()) == member.crc32
+
+
+def _has_size(path: Path, member: Member) -> bool:
+    return path.is_file() and path.stat().st_size == member.size
+
+
+def _refuse_changed(out: Path, samples: Sequence[Sample], skipped: Sequence[SkippedVideo]) -> None:
+    """Raises if a file of a finished folder is gone or has another size."""
+    left_out = {one.path for one in skipped}
+    for sample in samples:
+        for extension in _wanted(sample) if sample.key not in left_out else ():
+            path = out / f"{sample.key}.{extension}"
+            if not _has_size(path, sample.members[extension]):
+                raise ShardError(
+                    f"{path} is gone or was changed since it was unpacked; --overwrite writes all "
+                    "files of the shards anew"
+                )
+
+
+def _result(
+    out: Path,
+    samples: Sequence[Sample],
+    skipped: Sequence[SkippedVideo],
+    *,
+    was_there: bool = False,
+) -> UnpackResult:
+    left_out = {one.path for one in skipped}
+    written = [sample for sample in samples if sample.key not in left_out]
+    names = sorted({_list_name(sample.is_image) for sample in written}, reverse=True)
+    rows = tuple(_row(sample) for sample in written)
+    return UnpackResult(out, rows, tuple(skipped), tuple(names), was_there)
+
+
+def _list_name(is_image: bool) -> str:
+    return IMAGE_LIST_NAME if is_image else VIDEO_LIST_NAME
 
 
 def _row(sample: Sample) -> dict[str, Any]:
-    metadata = sample.metadata
-    return {
-        "path": f"{sample.key}.{_extension(sample)}",
+    row = {
+        "path": f"{sample.key}.{_wanted(sample)[0]}",
         "label": sample.label,
         "source": sample.source,
         "group": sample.group,
+    }
+    if sample.is_image:
+        return row
+    metadata = sample.metadata
+    return row | {
         "num_frames": metadata and metadata.num_frames,
         "frames_per_second": metadata and metadata.frames_per_second,
         "duration_seconds": metadata and metadata.duration_seconds,
     }
 
 
-def _extension(sample: Sample) -> str:
-    return sample.image_extension if sample.is_image else sample.video_extension
+def _wanted(sample: Sample) -> tuple[str, ...]:
+    """Returns the extensions of the members that become files, the video or image first."""
+    if sample.is_image:
+        return (sample.image_extension,)
+    return (sample.video_extension, *((STATES, ACTIONS) if sample.is_trajectory else ()))
 
 
-def _write_specification(sets: Sequence[ShardSet], folder: Path) -> None:
+def _specification_file(sets: Sequence[ShardSet]) -> dict[str, bytes]:
     specification = sets[0].index.specification
-    if specification is not None:
-        text = json.dumps(specification.to_json(), indent=1)
-        write_whole(folder / SPECIFICATION_NAME, text.encode())
+    if specification is None:
+        return {}
+    return {SPECIFICATION_NAME: json.dumps(specification.to_json(), indent=1).encode()}
+
+
+def _list_files(result: UnpackResult) -> dict[str, bytes]:
+    """Returns the lists of videos and of images, those that have rows."""
+    images = [row for row in result.rows if "num_frames" not in row]
+    videos = [row for row in result.rows if "num_frames" in row]
+    rows_of = {VIDEO_LIST_NAME: videos, IMAGE_LIST_NAME: images}
+    return {name: _csv_bytes(rows_of[name]) for name in result.lists}
 
 
 def _csv_bytes(rows: Sequence[dict[str, Any]]) -> bytes:
@@ -152,23 +210,3 @@ def _csv_bytes(rows: Sequence[dict[str, Any]]) -> bytes:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
-
-
-def _put_in_place(unfinished: Path, out: Path) -> None:
-    """Gives the folder its name, or moves its files into the one that is there, the list last."""
-    if not out.exists() or not any(out.iterdir()):
-        if out.exists():
-            out.rmdir()
-        os.replace(unfinished, out)
-        return
-    (out / LIST_NAME).unlink(missing_ok=True)
-    for path in sorted(_files(unfinished), key=lambda path: path.name == LIST_NAME):
-        target = out / path.relative_to(unfinished)
-        if not target.parent.resolve().is_relative_to(out.resolve()):
-            raise ShardError(f"{target.parent} is a link to another place; nothing goes there")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, target)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())

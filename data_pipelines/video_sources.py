@@ -3,25 +3,36 @@
 A list is a CSV or Parquet file with a column `path` (and optionally `label`, `group`, `start` and
 `end` in seconds), or a text file of lines `path label` or `path::label`, as the official recipes
 have it. Relative paths are relative to the list. A bucket is a URL that fsspec can read.
+
+Of a folder, linked folders are searched too, each real folder once.
 """
 
 from __future__ import annotations
 
 import csv
-import itertools
+import io
+import math
 import os
 import posixpath
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NoReturn
 
-from data_pipelines.remote_files import RemoteFiles
+from data_pipelines.remote_files import PARALLEL_REQUESTS, RemoteFileRefusedError, RemoteFiles
 from data_pipelines.urls import is_url, join_url, shown
 
-VIDEO_EXTENSIONS = ("mp4", "mov", "mkv", "webm", "avi", "m4v")
+VIDEO_EXTENSIONS = (
+    *("mp4", "mov", "mkv", "webm", "avi", "m4v", "3gp", "3g2", "f4v"),
+    *("flv", "ts", "m2ts", "mts", "mpg", "mpeg", "vob", "wmv", "asf", "ogv"),
+)
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 LIST_EXTENSIONS = ("csv", "txt", "tsv", "list", "parquet")
+_NAMES_OF_A_PATH = r"(video|file|clip|image)?[ _-]?(path|file|name|filename|video|url|uri)s?"
 
 
 @dataclass(frozen=True)
@@ -52,8 +63,8 @@ class VideoSource:
         """Returns the path, and the part of it if it is one: unique in its list."""
         if not self.is_part:
             return self.path
-        start, end = self.start_seconds or 0.0, self.end_seconds
-        return f"{self.path}[{start:g}-{'' if end is None else f'{end:g}'}]"
+        end = "" if self.end_seconds is None else exact(self.end_seconds)
+        return f"{self.path}[{exact(self.start_seconds or 0.0)}-{end}]"
 
 
 @dataclass(frozen=True)
@@ -63,10 +74,28 @@ class VideoSources:
     Attributes:
         root: folder or URL that the paths are relative to.
         videos: sorted by path and start.
+        other_files: extension -> how many files there are that are no videos, by their names.
+        repeated: names of videos that a list has twice, on equal lines; they are taken once.
     """
 
     root: str
     videos: tuple[VideoSource, ...]
+    other_files: Mapping[str, int] = field(default_factory=dict)
+    repeated: tuple[str, ...] = ()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Returns what was not taken, a line each."""
+        lines = []
+        if num_others := sum(self.other_files.values()):
+            kinds = sorted(self.other_files, key=lambda kind: (-self.other_files[kind], kind))
+            more = ", ..." if len(kinds) > 8 else ""
+            of = ", ".join(f"{kind} {self.other_files[kind]}" for kind in kinds[:8])
+            lines.append(f"left out: {num_others} files of other types ({of}{more})")
+        if self.repeated:
+            first = self.repeated[0]
+            lines.append(f"listed twice, taken once: {len(self.repeated)} lines, first {first}")
+        return tuple(lines)
 
 
 def find_sources(
@@ -83,30 +112,32 @@ def find_sources(
         ValueError: if it names no video, or one twice, or if a list cannot be read.
         ImportError: if the place needs a package that is not installed.
     """
+    others: Mapping[str, int] = {}
     if is_url(str(place)):
         root = str(place).rstrip("/")
-        videos = _videos_in_bucket(root, extensions)
+        paths, others = _of_types(_names_in_bucket(root), extensions)
+        videos = [VideoSource(path, _folder_name(path)) for path in paths]
     elif Path(place).is_dir():
         root = str(place)
-        videos = [VideoSource(path, _folder_name(path)) for path in find_videos(place, extensions)]
+        paths, others = _of_types(_walk(Path(place)), extensions)
+        videos = [VideoSource(path, _folder_name(path)) for path in paths]
     elif Path(place).is_file():
         if str(place).rpartition(".")[2].lower() not in LIST_EXTENSIONS:
             raise ValueError(f"{place} is no list of videos; its name must end in .csv or .parquet")
         root, videos = _relative_to_common_root(read_list(place, extensions), Path(place))
     else:
         raise FileNotFoundError(f"no folder and no list of videos at {place}")
-    videos = sorted(videos, key=lambda v: (v.path, v.start_seconds or 0.0, v.end_seconds or 0.0))
-    for before, video in itertools.pairwise(videos):
-        if before.name == video.name:
-            raise ValueError(f"{shown(str(place))}: {video.name} is listed twice")
-    return VideoSources(root, tuple(videos))
+    if not videos:
+        _refuse_none(shown(str(place)), extensions, others)
+    videos, repeated = _without_repeats(shown(str(place)), videos)
+    return VideoSources(root, videos, others, repeated)
 
 
 def find_videos(folder: str | Path, extensions: Sequence[str] = VIDEO_EXTENSIONS) -> list[str]:
     """Returns the paths of all video files below a folder, relative to it and sorted.
 
     Args:
-        folder: searched with its sub-folders; hidden files are left alone.
+        folder: searched with its sub-folders, linked ones too; hidden files are left alone.
         extensions: of the files to look for.
 
     Raises:
@@ -116,9 +147,9 @@ def find_videos(folder: str | Path, extensions: Sequence[str] = VIDEO_EXTENSIONS
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}")
-    paths = sorted(_walk(folder, extensions))
+    paths, others = _of_types(_walk(folder), extensions)
     if not paths:
-        _refuse_none(folder, extensions)
+        _refuse_none(folder, extensions, others)
     return paths
 
 
@@ -130,7 +161,8 @@ def read_list(path: str | Path, extensions: Sequence[str] = VIDEO_EXTENSIONS) ->
         extensions: that tell a path with spaces from a label behind it.
 
     Raises:
-        ValueError: if there is no column `path`, if a time is no number, or if no video is named.
+        ValueError: if a table has no column `path`, if a time is no number, or if no video is
+            named.
         ImportError: for a Parquet file without pyarrow.
     """
     path = Path(path)
@@ -160,65 +192,167 @@ def read_source(root: str, path: str) -> bytes:
     return RemoteFiles().read_whole(join(root, path))
 
 
-def size_and_time(root: str, path: str) -> tuple[int | None, int | str | None]:
-    """Returns a video's size in bytes and when it was changed; None if it cannot be looked up.
+def exact(seconds: float) -> str:
+    """Returns a number in decimal notation that `float` reads back: "12345.61", "2"."""
+    text = format(Decimal(repr(float(seconds))), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
-    The time is in nanoseconds for a file, and what the service says for a URL.
+
+def size_and_time(root: str, path: str) -> tuple[int | None, int | str | None]:
+    """Returns a video's size in bytes and when it was changed.
+
+    Both are None if there is no such file, or one that we may not read, which stays so. The time
+    is in nanoseconds for a file, and what the service says for a URL.
+
+    Raises:
+        OSError: if it cannot be looked up now, which says nothing of the video.
+        ImportError: if its kind of URL needs a package that is not installed.
     """
     try:
         if not is_url(root):
             about = os.stat(join(root, path))
             return about.st_size, about.st_mtime_ns
         return RemoteFiles().about(join(root, path))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError, RemoteFileRefusedError):
         return None, None
 
 
-def _videos_in_bucket(url: str, extensions: Sequence[str]) -> list[VideoSource]:
-    paths = [
-        path
-        for path in RemoteFiles().names_in(url)
-        if _has_one(extensions, posixpath.basename(path)) and "/." not in f"/{path}"
-    ]
-    if not paths:
-        _refuse_none(shown(url), extensions)
-    return [VideoSource(path, _folder_name(path)) for path in paths]
+def sizes_and_times(
+    root: str, paths: Iterable[str]
+) -> dict[str, tuple[int | None, int | str | None]]:
+    """Returns path -> `size_and_time`; asks a store for several at a time; raises the same."""
+    different = list(dict.fromkeys(paths))
+    if not is_url(root):
+        return {path: size_and_time(root, path) for path in different}
+    first = [size_and_time(root, path) for path in different[:1]]  # connects, once for all
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as executor:
+        rest = executor.map(lambda path: size_and_time(root, path), different[1:])
+        return dict(zip(different, [*first, *rest], strict=True))
+
+
+def _names_in_bucket(url: str) -> list[str]:
+    return [path for path in RemoteFiles().names_in(url) if "/." not in f"/{path}"]
+
+
+def _of_types(
+    paths: Iterable[str], extensions: Sequence[str]
+) -> tuple[list[str], Mapping[str, int]]:
+    """Returns the paths with one of these extensions, sorted, and extension -> number of others."""
+    chosen: list[str] = []
+    others: Counter[str] = Counter()
+    for path in paths:
+        name = posixpath.basename(path)
+        if _has_one(extensions, name):
+            chosen.append(path)
+        else:
+            others[posixpath.splitext(name)[1].lower() or "no extension"] += 1
+    return sorted(chosen), others
+
+
+def _without_repeats(
+    place: str, videos: Iterable[VideoSource]
+) -> tuple[tuple[VideoSource, ...], tuple[str, ...]]:
+    """Returns videos sorted, each once, and the names of those that came again.
+
+    Raises:
+        ValueError: if one comes again and something else is said of it.
+    """
+    by_name: dict[str, VideoSource] = {}
+    repeated = []
+    for video in videos:
+        before = by_name.setdefault(video.name, video)
+        if before is video:
+            continue
+        if before != video:
+            said = [f"label {one.label}, group '{one.group}'" for one in (before, video)]
+            raise ValueError(f"{place}: {video.name} is listed twice: {said[0]}; {said[1]}")
+        repeated.append(video.name)
+    order = sorted(
+        by_name.values(), key=lambda v: (v.path, v.start_seconds or 0.0, v.end_seconds or 0.0)
+    )
+    return tuple(order), tuple(repeated)
 
 
 def _folder_name(path: str) -> str | None:
     return posixpath.basename(posixpath.dirname(path)) or None
 
 
-def _refuse_none(place: str | Path, extensions: Sequence[str]) -> NoReturn:
+def _refuse_none(
+    place: str | Path, extensions: Sequence[str], others: Mapping[str, int]
+) -> NoReturn:
     noun = "video" if tuple(extensions) == VIDEO_EXTENSIONS else "image"
-    raise ValueError(f"no {noun} in {place}; looked for {', '.join(extensions)}")
+    remarks = "".join(f"; {line}" for line in VideoSources("", (), others).remarks)
+    raise ValueError(f"no {noun} in {place}; looked for {', '.join(extensions)}{remarks}")
 
 
 def _has_one(extensions: Sequence[str], name: str) -> bool:
     return name.rpartition(".")[2].lower() in extensions and not name.startswith(".")
 
 
-def _walk(folder: Path, extensions: Sequence[str]) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if _has_one(extensions, name):
-                yield (Path(parent) / name).relative_to(folder).as_posix()
+def _walk(folder: Path) -> Iterator[str]:
+    """Yields all files below a folder but hidden ones, relative to it.
+
+    Real folders come before linked ones, and each is entered once: links may form rings, and a
+    recording that is found by two names could come to lie in training and validation.
+    """
+    waiting, seen = [folder], set()
+    while waiting:
+        start = waiting.pop(0)
+        if _identity(start) in seen:
+            continue
+        for parent, folders, files in os.walk(start):
+            seen.add(_identity(parent))
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            waiting += [Path(parent, name) for name in folders if Path(parent, name).is_symlink()]
+            folders[:] = [name for name in folders if _identity(Path(parent, name)) not in seen]
+            for name in files:
+                if not name.startswith("."):
+                    yield (Path(parent) / name).relative_to(folder).as_posix()
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    about = os.stat(folder)
+    return about.st_dev, about.st_ino
 
 
 def _text_rows(path: Path, extensions: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yields the rows of a table, or of a text file without a header."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{path} is no text file (UTF-8)") from None
-    delimiter = "\t" if lines and "\t" in lines[0] else ","
-    header = [name.strip() for name in lines[0].split(delimiter)] if lines else []
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = max("\t,;", key=first.count)  # the first of them that the line has most of
+    header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
     if "path" in header:
-        yield from csv.DictReader(lines, delimiter=delimiter)
+        yield from _rows_of_table(path, text, delimiter)
         return
-    for line in lines:
-        if line.strip():
+    has_header = first.split() == ["path", "label"]
+    if not has_header:
+        _refuse_other_header(path, header if len(header) > 1 else first.split())
+    for number, line in enumerate(filter(str.strip, text.splitlines())):
+        if number > 0 or not has_header:
             yield _row_of_plain_line(line.strip(), extensions)
+
+
+def _rows_of_table(path: Path, text: str, delimiter: str) -> Iterator[dict[str, Any]]:
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip() for name in next(row for row in rows if any(row))]
+        for row in rows:
+            if any(row):
+                yield dict(zip(header, row, strict=False))
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {rows.line_num}: no CSV: {error}") from None
+
+
+def _refuse_other_header(path: Path, header: Sequence[str]) -> None:
+    """Raises if the first line names columns, but none `path`; it would be taken for a video."""
+    if any(re.fullmatch(_NAMES_OF_A_PATH, name, re.IGNORECASE) for name in header):
+        raise ValueError(
+            f"{path}: no column 'path'; columns are {', '.join(header)}; name the column of the "
+            "videos 'path' (and others 'label', 'group', 'start', 'end')"
+        )
 
 
 def _row_of_plain_line(line: str, extensions: Sequence[str]) -> dict[str, str]:
@@ -226,6 +360,9 @@ def _row_of_plain_line(line: str, extensions: Sequence[str]) -> dict[str, str]:
 
     The label is the last word, if it is a number or if what comes before ends as a video does.
     """
+    if line.startswith('"'):
+        path, *label = next(csv.reader([line]))
+        return {"path": path, "label": label[0].strip() if label else ""}
     for separator in ("::", ",", " "):
         path, found, label = line.rpartition(separator)
         path, label = path.strip(), label.strip()
@@ -244,20 +381,38 @@ def _parquet_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _source_of_row(row: dict[str, Any], where: str) -> VideoSource:
-    if not row.get("path"):
-        raise ValueError(f"{where}: no path; columns are {', '.join(map(str, row))}")
-    label = row.get("label")
+    path = _word(row.get("path"))
+    if path is None:
+        is_there = "path" in row
+        said = "no path" if is_there else "no column 'path'"
+        raise ValueError(f"{where}: {said}; columns are {', '.join(map(str, row))}")
     return VideoSource(
-        path=str(row["path"]),
-        label=None if label in (None, "") else str(label),
+        path=path,
+        label=_word(row.get("label")),
         start_seconds=_seconds(row.get("start"), where),
         end_seconds=_seconds(row.get("end"), where),
-        group="" if row.get("group") is None else str(row["group"]),
+        group=_word(row.get("group")) or "",
     )
 
 
+def _word(value: object) -> str | None:
+    """Returns a cell as text; None for an empty one.
+
+    A column of whole numbers with gaps is one of floats to pandas, and gaps are NaN: 1.0 is "1".
+    """
+    if value is None or value == "" or _is_nan(value):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
 def _seconds(value: object, where: str) -> float | None:
-    if value is None or value == "":
+    if value is None or value == "" or _is_nan(value):
         return None
     try:
         seconds = float(str(value))

@@ -18,7 +18,7 @@ from data_pipelines.action_windows import ActionWindows, StatisticsOfWindows
 from data_pipelines.samples import ACTIONS, STATES
 from data_pipelines.shard_index import ShardIndex
 from data_pipelines.shard_reader import ShardReader
-from data_pipelines.shard_writing import write_whole
+from data_pipelines.shard_writing import statistics_name, write_whole
 from data_pipelines.tar_headers import ShardError
 from data_pipelines.trajectories import ColumnStatistics
 
@@ -75,7 +75,7 @@ def statistics_path(index: ShardIndex, windows: ActionWindows) -> Path | None:
     if not has_checksums or not _folder(index).is_dir():
         return None
     digest = hashlib.sha256(json.dumps(_about(index, windows), sort_keys=True).encode())
-    return _folder(index) / f"statistics-{digest.hexdigest()[:16]}.json"
+    return _folder(index) / statistics_name(digest.hexdigest()[:16])
 
 
 def _folder(index: ShardIndex) -> Path:

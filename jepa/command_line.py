@@ -9,10 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import select
+import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 MAIN_FAILS_FIRST_SECONDS = 3.0
@@ -54,10 +57,10 @@ def run(command: Callable[[list[str]], int], arguments: list[str], *, debug: boo
         code = command(arguments)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        return _interrupted()
+    except KeyboardInterrupt as stop:
+        return _interrupted(str(stop))
     except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns Ctrl-C into exit(1)
+        if is_interrupt(stop):
             return _interrupted()
         if type(stop).__name__ == "SIGTERMException":  # Lightning would exit with 0
             return 143
@@ -71,6 +74,28 @@ def run(command: Callable[[list[str]], int], arguments: list[str], *, debug: boo
         return 141
     except Exception as error:
         return _report(error, debug=debug)
+
+
+@contextmanager
+def ended_at_once_by_interrupt() -> Iterator[None]:
+    """While libraries are imported, Ctrl-C ends the program: some of them would swallow it."""
+    before = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()  # only there may one say so
+    if not is_main or before is not signal.default_int_handler:  # ignored, as under nohup
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(_interrupted()))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def is_interrupt(stop: BaseException) -> bool:
+    """True if a program was stopped by Ctrl-C, which Lightning turns into exit(1)."""
+    return isinstance(stop, KeyboardInterrupt) or (
+        isinstance(stop, SystemExit) and isinstance(stop.__context__, KeyboardInterrupt)
+    )
 
 
 def is_expected(error: BaseException) -> bool:
@@ -155,8 +180,12 @@ def _main_process_ended() -> bool:
     return False
 
 
-def _interrupted() -> int:
-    print("\ninterrupted", file=sys.stderr)
+def _interrupted(how_to_go_on: str = "") -> int:
+    """Says it in one line, in which a KeyboardInterrupt may have told how to go on."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        end_of_bar = "\n" if sys.stderr.isatty() else ""
+        said = f"interrupted; {how_to_go_on}" if how_to_go_on else "interrupted"
+        print(f"{end_of_bar}{said}", file=sys.stderr, flush=True)
     return 130
 
 

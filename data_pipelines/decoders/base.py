@@ -29,6 +29,20 @@ if TYPE_CHECKING:
 else:
     DecoderName = Literal[decoder_names()]
 
+# Of one frame: twice what an 8K video has. A damaged or hostile header can claim a size of which
+# every frame takes a gigabyte, and a decoder believes it.
+MAX_PIXELS = 8192 * 8192
+
+ContainerName = Literal["mp4", "matroska", "avi", "flv", "mpegts", "mpeg", "asf", "ogg"]
+
+# These say where each frame lies and when it is shown. In the others a reader that seeks by
+# counting, or by times that few packets have, lands on another frame and says nothing.
+INDEXED_CONTAINERS = ("mp4", "matroska", "avi")
+
+# In these every frame has its own time. In the others times are counted on from the last one that
+# was said, and are off by a frame after a seek: they are decoded from the start, exact and slow.
+STAMPED_CONTAINERS = (*INDEXED_CONTAINERS, "flv", "asf")
+
 # The first box of an MP4 or QuickTime file is one of these.
 _ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
 
@@ -119,21 +133,46 @@ def decoder_class(name: str) -> type[VideoDecoder]:
     raise ValueError(f"{module.__name__} defines no VideoDecoder")
 
 
-def container_format(data: bytes, name: str) -> Literal["mp4", "matroska", "avi"]:
+def container_format(data: bytes, name: str) -> ContainerName:
     """Names the container by its first bytes, so that a text file never reaches a decoder.
 
     Raises:
-        DecodeError: if the bytes begin no container that we read (MP4/MOV, Matroska/WebM, AVI).
+        DecodeError: if the bytes begin no container that we read: MP4/MOV/3GP, Matroska/WebM, AVI,
+            Flash, MPEG streams, ASF (WMV), Ogg.
     """
     if len(data) == 0:
         raise DecodeError(name, "the file is empty")
     if data[4:8] in _ISO_BOXES:
         return "mp4"
-    if data[:4] == b"\x1a\x45\xdf\xa3":
-        return "matroska"
     if data[:4] == b"RIFF" and data[8:12] == b"AVI ":
         return "avi"
-    raise DecodeError(name, f"not a video: begins with {data[:8].hex(' ')}, no MP4, WebM or AVI")
+    for beginning, container in _BEGINNINGS.items():
+        if data.startswith(beginning):
+            return container
+    for packet_bytes, sync in ((188, 0), (192, 4)):  # the second with a time before each (M2TS)
+        if data[sync::packet_bytes][:4] == b"\x47" * 4:
+            return "mpegts"
+    raise DecodeError(
+        name, f"not a video: begins with {data[:8].hex(' ')}, no MP4, WebM, AVI or another known"
+    )
+
+
+_BEGINNINGS: dict[bytes, ContainerName] = {
+    b"\x1a\x45\xdf\xa3": "matroska",
+    b"FLV\x01": "flv",
+    b"\x00\x00\x01\xba": "mpeg",
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "asf",
+    b"OggS": "ogg",
+}
+
+
+def refuse_huge_frames(name: str, *, height: int, width: int) -> None:
+    """Raises DecodeError if a video claims frames of more than `MAX_PIXELS`."""
+    if height * width > MAX_PIXELS:
+        raise DecodeError(
+            name,
+            f"claims frames of {width} x {height} pixels; at most {MAX_PIXELS} pixels are decoded",
+        )
 
 
 def metadata_from_timestamps(

@@ -6,7 +6,8 @@ One short-lived reader per video, one thread, from bytes: readers kept open grow
 decord finds a frame by counting from a keyframe's place in the file, which it takes for the place
 at which the keyframe is shown. Where the two differ it gives other frames and says nothing: in an
 open GOP (x265's default) up to a keyframe interval off, with an edit list that hides the first
-frames all of them. It reads no times from AVI files with B-frames. PyAV decodes such videos.
+frames all of them. It reads no times from AVI files with B-frames. Its wheels cannot decode AV1.
+PyAV decodes such videos.
 
 DECORD_EOF_RETRY_MAX is left at decord's 10,240. It looks like a bound on the time that a damaged
 file costs, but what it counts are packets read while the first frame is still being decoded, and
@@ -32,6 +33,9 @@ decord.logging.set_level(decord.logging.FATAL)  # FFmpeg's own complaints; ours 
 
 _DECORD_ERRORS = (decord.DECORDError, RuntimeError, IndexError)
 
+# FFmpeg's AVERROR_DECODER_NOT_FOUND, as decord says it when it looks for a stream of video.
+_NO_CODEC = "(-1128613112 vs. 0)"
+
 
 class DecordDecoder(PacketCheckedDecoder):
     """Decodes with decord 0.6 (or decord2) on the CPU, where decord gives the asked frames."""
@@ -39,8 +43,10 @@ class DecordDecoder(PacketCheckedDecoder):
     def _open_reader(self, data: bytes, packets: PacketList) -> object | None:
         try:
             reader = decord.VideoReader(io.BytesIO(data), ctx=decord.cpu(0), num_threads=1)
-        except _DECORD_ERRORS:  # its message quotes the file's bytes: not repeated
-            reason = "decord cannot open it (damaged, or a codec such as AV1; try the pyav decoder)"
+        except _DECORD_ERRORS as error:  # its message quotes the file's bytes: not repeated
+            if _NO_CODEC in str(error):
+                return None
+            reason = "decord cannot open it (damaged, or of an unusual kind; try the pyav decoder)"
             raise DecodeError(self.name, reason) from None
         try:
             spans = np.asarray(reader.get_frame_timestamp(range(len(reader))), dtype=np.float64)

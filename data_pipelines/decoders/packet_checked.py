@@ -1,7 +1,10 @@
 """Decoders that seek by counting frames: used where counting is right, PyAV elsewhere.
 
 decord and torchcodec return other frames than the asked ones, and say nothing, when a keyframe is
-no clean start: see `PacketList.seeks_are_exact`. PyAV's packet list tells such videos apart.
+no clean start: see `PacketList.seeks_are_exact`. PyAV's packet list tells such videos apart. So
+they do in containers without an index (Flash, MPEG streams, WMV), whose seeks are guesses. And they
+return other colours of videos with more than 8 bits and of interlaced ones. PyAV decodes all these,
+so the name of the decoder changes no pixel.
 """
 
 from __future__ import annotations
@@ -12,7 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.decoders.base import VideoDecoder, metadata_from_timestamps
+from data_pipelines.decoders.base import (
+    INDEXED_CONTAINERS,
+    VideoDecoder,
+    metadata_from_timestamps,
+)
 from data_pipelines.decoders.pyav_decoder import PacketList, PyavDecoder
 from data_pipelines.frames import VideoMetadata
 
@@ -24,7 +31,8 @@ class PacketCheckedDecoder(VideoDecoder):
         super().__init__(data, name)
         self._pyav = PyavDecoder(data, name)  # lists packets, decodes nothing
         self._reader: Any = None  # stays None where PyAV decodes
-        if self._pyav.packets.seeks_are_exact:
+        is_exact = self._pyav.packets.seeks_are_exact and self._pyav.has_plain_colours
+        if self.container in INDEXED_CONTAINERS and is_exact:
             self._reader = self._open_reader(data, self._pyav.packets)
 
     @abstractmethod

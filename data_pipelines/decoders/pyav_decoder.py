@@ -13,14 +13,21 @@ import numpy as np
 from av.error import FFmpegError
 
 from data_pipelines.decoders.base import (
+    MAX_PIXELS,
+    STAMPED_CONTAINERS,
     VideoDecoder,
     checked_timestamps,
     metadata_from_timestamps,
+    refuse_huge_frames,
 )
 from data_pipelines.frames import DecodeError, VideoMetadata
 
 # PyAV reports FFmpeg's codes as FFmpegError, and values that Python cannot hold as the others.
 _AV_ERRORS = (FFmpegError, ValueError, IndexError, OverflowError, MemoryError)
+
+_NOT_INTERLACED = (0, 1)  # FFmpeg's AV_FIELD_UNKNOWN, which most videos have, and PROGRESSIVE
+
+_LIMITS = {"max_pixels": str(MAX_PIXELS)}  # a size may change in the middle of a stream, too
 
 
 @dataclass(frozen=True)
@@ -70,9 +77,11 @@ class PyavDecoder(VideoDecoder):
         super().__init__(data, name)
         try:
             # Naming the format keeps FFmpeg from guessing playlists, which open other files.
-            self._file: Any = av.open(io.BytesIO(data), format=self.container)
+            self._file: Any = av.open(io.BytesIO(data), format=self.container, options=_LIMITS)
             self._stream: Any = self._first_video_stream()
-            self._stream.thread_count = 1
+            context = self._stream.codec_context
+            refuse_huge_frames(name, height=context.height, width=context.width)
+            context.options, context.thread_count = _LIMITS, 1
             self.packets = self._list_packets()
         except DecodeError:
             raise
@@ -102,6 +111,18 @@ class PyavDecoder(VideoDecoder):
     def close(self) -> None:
         """Closes the container."""
         self._file.close()
+
+    @property
+    def has_plain_colours(self) -> bool:
+        """True if every library makes the same RGB of the frames, to the bit: 8 bits, no fields.
+
+        Where colours have more bits, or fields of their own (interlaced video), libraries differ in
+        how they fill in what is stored of every other pixel only, by up to 60 of 255 at edges.
+        """
+        context = self._stream.codec_context
+        bits = max(component.bits for component in context.format.components)
+        field_order = getattr(context, "field_order", 0)  # the oldest PyAV does not tell
+        return bits <= 8 and field_order in _NOT_INTERLACED
 
     def _first_video_stream(self) -> object:
         if not self._file.streams.video:
@@ -148,7 +169,8 @@ class PyavDecoder(VideoDecoder):
 
     def _decode(self, indices: Sequence[int]) -> np.ndarray:
         try:
-            frames = list(self._wanted_frames(indices))
+            may_seek = self.container in STAMPED_CONTAINERS
+            frames = list(self._wanted_frames(indices, seek_to_keyframes=may_seek))
             if len(frames) < len(indices) and self.packets.num_partial_keyframes:
                 frames = list(self._wanted_frames(indices, seek_to_keyframes=False))
         except _AV_ERRORS as error:

@@ -7,6 +7,9 @@ A new importer is a file `x.py` in this folder; its format is then "x". It has
 
 It imports the library that reads its format inside functions, so that the file can be imported
 where that library is missing.
+
+What is wrong with a source as a whole is said when it is opened; what is wrong with one episode
+when that episode is read, so that it costs this one only (see `data_pipelines.episode_packing`).
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -28,22 +33,63 @@ class SourceError(ValueError):
     """A source that does not have the layout its format asks for: one line that says where."""
 
 
-class Importer(Protocol):
-    """One opened source: what its columns mean, and its episodes one by one."""
+@dataclass(frozen=True)
+class ListedEpisode:
+    """An episode before anybody read it.
+
+    Attributes:
+        name: where it lies in its source; no two are alike.
+        key: of its sample; no two are alike.
+        files: that it is read from, as far as that is known.
+    """
+
+    name: str
+    key: str
+    files: tuple[Path, ...]
+
+
+class Importer(ABC):
+    """One opened source: what its columns mean, and its episodes one by one.
+
+    It may be carried into another process as a pickle.
+    """
 
     @property
+    @abstractmethod
     def specification(self) -> TrajectorySpecification:
         """Returns what states and actions mean, at the rate and size that were asked for."""
-        ...
 
-    def episodes(self) -> Iterator[Episode]:
-        """Yields the episodes in a fixed order; holds the frames of one at a time.
+    @property
+    @abstractmethod
+    def listed(self) -> Sequence[ListedEpisode]:
+        """Returns all episodes in a fixed order, also those that cannot be used."""
+
+    @abstractmethod
+    def episode(self, number: int) -> Episode:
+        """Reads an episode.
+
+        Args:
+            number: its place in `listed`.
 
         Raises:
-            SourceError: if an episode is not as the source says.
+            SourceError: if it is not as the source says.
             DecodeError: if its video cannot be read.
         """
-        ...
+
+    def episodes(self) -> Iterator[Episode]:
+        """Yields all episodes, read in this process; holds the frames of one at a time.
+
+        Raises:
+            SourceError, DecodeError: at the first that cannot be used.
+        """
+        try:
+            for number in range(len(self.listed)):
+                yield self.episode(number)
+        finally:
+            self.close()
+
+    def close(self) -> None:  # noqa: B027 (most keep nothing open)
+        """Closes the files that are kept open from one episode to the next."""
 
 
 class ImporterModule(Protocol):
@@ -69,7 +115,8 @@ class ImporterModule(Protocol):
 
         Raises:
             FileNotFoundError: if there is nothing at `source`.
-            SourceError: if it is not of this format, or if an option does not fit it.
+            SourceError: if it is not of this format, or if an option does not fit it; not for
+                what is wrong with single episodes.
             ImportError: if the library that reads it is not installed; the line says which extra.
         """
         ...

@@ -17,40 +17,43 @@ Three traps of the published files:
   second are 1 in truth, facebookresearch/vjepa2 issue 183. For the data that the released weights
   saw ask for 1 frame per second here.)
 - Videos may lack their last frame (droid-dataset/droid issue 54): up to 2 rows without a frame, or
-  frames without a row, are cut off at the end and counted; a larger difference is refused.
-- Folders without metadata are incomplete, by DROID's own rule.
+  frames without a row, are cut off at the end and remarked on; a larger difference is refused.
+- Folders without metadata are incomplete, by DROID's own rule: their trajectories are refused.
 
-A trajectory that cannot be used is skipped, counted and logged: thirteen labs recorded 76,000.
+A trajectory that cannot be used costs only itself: thirteen labs recorded 76,000.
 Cameras: "left" (the exterior camera on the robot's left, the default and V-JEPA 2's choice),
 "right", "wrist", "ext1", "ext2", or a serial number. Only the left eye of a stereo camera is in
 these videos. Failed attempts are imported too; name the folder "success" to leave them out.
+
+What stays together in a split is a scene (metadata `scene_id`): a robot and its cameras, until they
+are moved. Where no scene is named it is the building and the day.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_pipelines.decoders import decoder_class
-from data_pipelines.frames import DecodeError
 from data_pipelines.hdf5_files import has_array, open_hdf5, read_array
 from data_pipelines.importers.base import (
+    Importer,
+    ListedEpisode,
     SourceError,
     refuse_bad_image_size,
     resized,
     stride_of_rate,
 )
-from data_pipelines.manifest import SkippedVideo
 from data_pipelines.pose_differences import ROTATION, pose_differences
 from data_pipelines.shard_writing import key_of_path
-from data_pipelines.trajectories import Episode, TrajectorySpecification, refuse_bad_episode
+from data_pipelines.trajectories import Episode, TrajectorySpecification
 
 SUMMARY = "DROID raw: a folder per trajectory with metadata*.json, trajectory.h5, recordings/MP4"
 
@@ -66,8 +69,7 @@ _CLOCKS = (
 )
 _FRAMES_AT_ONCE = 32  # full frames are large: they shrink before more are decoded
 _TRAJECTORIES_TIMED = 16
-
-logger = logging.getLogger(__name__)
+_CUT = "cut at the end: 1 or 2 rows without a frame, or frames without a row"
 
 
 def open_source(
@@ -106,26 +108,20 @@ def open_source(
         raise SourceError(f"{source}: no {what} in this folder or below; is it raw DROID data?")
     rate = _rate_of_set(complete)
     stride = _stride(rate, frames_per_second)
-    incomplete = sorted(set(folders) - set(complete))
-    return DroidImporter(source, tuple(complete), camera, rate, stride, image_size, incomplete)
+    return DroidImporter(source, tuple(folders), camera, rate, stride, image_size)
 
 
-@dataclass
-class DroidImporter:
+@dataclass(frozen=True)
+class DroidImporter(Importer):
     """The trajectories of a folder.
 
     Attributes:
         source: the folder that was opened.
-        folders: of the complete trajectories, sorted.
+        folders: of the trajectories, sorted, incomplete ones too.
         camera: a role or a serial number.
         source_rate: rows per second.
         stride: every stride-th frame is kept.
         image_size: of the frames in pixels, or None.
-        incomplete: folders without metadata.
-        skipped: what could not be used, with reasons; filled by `episodes`.
-        num_cut: trajectories that were 1 or 2 rows or frames longer than the other.
-        num_off_rate: trajectories whose own clock is more than 10 % off the source's rate; a kept
-            frame of theirs is a little later or earlier than said, poses and actions are exact.
     """
 
     source: Path
@@ -134,10 +130,6 @@ class DroidImporter:
     source_rate: float
     stride: int
     image_size: int | None
-    incomplete: list[Path]
-    skipped: list[SkippedVideo] = field(default_factory=list)
-    num_cut: int = 0
-    num_off_rate: int = 0
 
     @property
     def specification(self) -> TrajectorySpecification:
@@ -157,55 +149,50 @@ class DroidImporter:
             action_kind="pose difference",
         )
 
-    def episodes(self) -> Iterator[Episode]:
-        """Yields the trajectories that can be used, by folder; logs what is lost.
+    @cached_property
+    def listed(self) -> Sequence[ListedEpisode]:
+        """Returns the trajectories by folder; names are relative to the source."""
+        listed, keys = [], set()
+        for folder in self.folders:
+            name = folder.relative_to(self.source).as_posix()
+            name = self.source.resolve().name if name == "." else name
+            key = key_of_path(f"{name}.h5", taken=keys)
+            keys.add(key)
+            files = (folder / "trajectory.h5", *sorted(folder.glob("recordings/MP4/*.mp4")))
+            listed.append(ListedEpisode(name, key, files))
+        return listed
+
+    def episode(self, number: int) -> Episode:
+        """Reads a trajectory; it remarks on an end that was cut off, and on another rate.
+
+        Of a trajectory whose own clock is more than 10 % off the source's rate, a kept frame is a
+        little later or earlier than said; poses and actions are exact.
 
         Raises:
-            SourceError: if not one can be used.
+            SourceError: if it is incomplete, or if rows and frames do not fit together.
+            DecodeError: if its video cannot be read.
         """
-        self.skipped = [SkippedVideo(str(path), "no metadata*.json") for path in self.incomplete]
-        self.num_cut = self.num_off_rate = 0
-        num_used, keys = 0, set()
-        for folder in self.folders:
-            try:
-                episode = self._episode(folder, keys)
-            except (SourceError, DecodeError) as error:
-                logger.warning("skipped trajectory %s: %s", folder, error)
-                self.skipped.append(SkippedVideo(str(folder), str(error)))
-                continue
-            num_used += 1
-            keys.add(episode.key)
-            yield episode
-        if not num_used:
-            last = self.skipped[-1]
-            raise SourceError(f"{self.source}: no usable trajectory; the last: {last.reason}")
-        self._log_losses(num_used)
-
-    def _episode(self, folder: Path, keys: set[str]) -> Episode:
+        folder = self.folders[number]
         metadata = _metadata(folder)
         poses = _poses(folder / "trajectory.h5")  # (rows, 7)
         video = _video_path(folder, metadata, self.camera)
-        frames = self._frames(video, len(poses))  # (time, height, width, 3)
+        frames, num_frames = self._frames(video, len(poses))  # (time, height, width, 3)
+        remarks = [_CUT] if num_frames != len(poses) else []
+        if not _is_near(_measured_rate(folder), self.source_rate):
+            remarks.append(f"recorded more than 10 % off {self.source_rate:g} steps per second")
         poses = poses[:: self.stride][: len(frames)]  # (time, 7)
-        name = folder.relative_to(self.source).as_posix()
-        name = self.source.resolve().name if name == "." else name
-        episode = Episode(
+        return Episode(
             frames=frames,
             states=poses.astype(np.float32),
             actions=pose_differences(poses).astype(np.float32),
-            key=key_of_path(f"{name}.h5", taken=keys),
+            key=self.listed[number].key,
             frames_per_second=self.specification.frames_per_second,
-            group=f"{metadata.get('lab', 'unknown')}/{metadata.get('building', 'unknown')}",
+            group=_group(folder, metadata),
+            remarks=tuple(remarks),
         )
-        try:
-            refuse_bad_episode(episode, self.specification)
-        except ValueError as error:
-            raise SourceError(f"{folder}: {error}") from None
-        self.num_off_rate += not _is_near(_measured_rate(folder), self.source_rate)
-        return episode
 
-    def _frames(self, path: Path, num_rows: int) -> np.ndarray:
-        """Returns every stride-th frame that has a row: (time, height, width, 3)."""
+    def _frames(self, path: Path, num_rows: int) -> tuple[np.ndarray, int]:
+        """Returns every stride-th frame that has a row, (time, height, width, 3); and how many."""
         with decoder_class("decord")(path.read_bytes(), str(path)) as video:
             num_frames = len(video.timestamps_seconds())
             if abs(num_frames - num_rows) > MOST_ROWS_CUT:
@@ -213,7 +200,6 @@ class DroidImporter:
                     f"{path}: {num_frames} frames for {num_rows} rows of trajectory.h5; more than "
                     f"{MOST_ROWS_CUT} apart cannot be aligned"
                 )
-            self.num_cut += num_frames != num_rows
             indices = np.arange(0, min(num_frames, num_rows), self.stride)
             if len(indices) < 2:
                 raise SourceError(f"{path}: {num_frames} frames; 2 are needed after the stride")
@@ -221,26 +207,7 @@ class DroidImporter:
                 resized(video.frames_at(part).pixels, self.image_size)
                 for part in np.split(indices, range(_FRAMES_AT_ONCE, len(indices), _FRAMES_AT_ONCE))
             ]
-        return np.concatenate(parts)
-
-    def _log_losses(self, num_used: int) -> None:
-        total = num_used + len(self.skipped)
-        if self.skipped:
-            logger.warning("skipped %d of %d trajectories", len(self.skipped), total)
-        if self.num_cut:
-            logger.warning(
-                "cut the end of %d of %d trajectories: 1 or 2 rows without a frame, or frames "
-                "without a row",
-                self.num_cut,
-                total,
-            )
-        if self.num_off_rate:
-            logger.warning(
-                "%d of %d trajectories were recorded more than 10 %% off %g steps per second",
-                self.num_off_rate,
-                total,
-                self.source_rate,
-            )
+        return np.concatenate(parts), num_frames
 
 
 def _stride(rate: float, frames_per_second: float | None) -> int:
@@ -278,8 +245,24 @@ def _is_near(rate: float | None, expected: float) -> bool:
     return rate is None or abs(rate - expected) <= RATE_TOLERANCE * expected
 
 
+def _group(folder: Path, metadata: dict[str, Any]) -> str:
+    """Returns the scene of a trajectory; if that is not said, its building and day.
+
+    A scene is a robot with its cameras in one place, until somebody moves them.
+    """
+    lab, scene = metadata.get("lab") or "unknown", metadata.get("scene_id")
+    if scene is not None:
+        return f"{lab}/scene {scene}"
+    date = str(metadata.get("date") or folder.parent.name)
+    date = date if re.fullmatch(r"\d{4}-\d\d-\d\d", date) else "unknown"
+    return f"{lab}/{metadata.get('building') or 'unknown'}/{date}"
+
+
 def _metadata(folder: Path) -> dict[str, Any]:
-    path = sorted(folder.glob("metadata*.json"))[0]
+    paths = sorted(folder.glob("metadata*.json"))
+    if not paths:
+        raise SourceError(f"{folder}: no metadata*.json, so its recording is incomplete")
+    path = paths[0]
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -27,8 +27,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,8 @@ from data_pipelines.hdf5_files import (
     read_array,
 )
 from data_pipelines.importers.base import (
+    Importer,
+    ListedEpisode,
     SourceError,
     joined_actions,
     refuse_bad_image_size,
@@ -79,8 +82,17 @@ _ACTION_NAMES = {
 
 
 class _Demo(NamedTuple):
+    """A demonstration, or a file of which none can be named.
+
+    Attributes:
+        file: that it is in.
+        name: "demo_0", ...; "" for a file that cannot be read.
+        fault: why it cannot be used, as far as that was seen when the source was opened.
+    """
+
     file: Path
     name: str
+    fault: str = ""
 
 
 class _Layout(NamedTuple):
@@ -120,21 +132,26 @@ def open_source(
     """
     refuse_bad_image_size(image_size)
     files = hdf5_files(Path(source))
-    layout = _layout_of_file(files[0])
-    demos = []
+    layouts = {path: _layout_or_fault(path) for path in files}
+    readable = {path: layout for path, layout in layouts.items() if isinstance(layout, _Layout)}
+    if not readable:
+        raise SourceError(str(layouts[files[0]]))
+    first, layout = next(iter(readable.items()))
+    demos: list[_Demo] = []
     low, high = np.full(layout.action_dim, np.inf), np.full(layout.action_dim, -np.inf)
-    for path in files:
-        other = _layout_of_file(path)
+    for path, other in layouts.items():
+        if not isinstance(other, _Layout):
+            demos.append(_Demo(path, "", other))
+            continue
         if other != layout:
-            raise SourceError(f"{path}: {_first_difference(other, layout)} of {files[0]}")
-        with open_hdf5(path) as file:
-            for name in _demo_names(file):
-                actions = read_array(file, f"data/{name}/actions", ndim=2)
-                if not np.isfinite(actions).all():
-                    raise SourceError(f"{path}: {name} has actions that are not finite")
+            raise SourceError(f"{path}: {_first_difference(other, layout)} of {first}")
+        for demo, actions in _demos(path, layout.action_dim):
+            demos.append(demo)
+            if actions is not None:
                 low, high = np.minimum(low, actions.min(0)), np.maximum(high, actions.max(0))
-                demos.append(_Demo(path, name))
-    camera = _chosen_camera(files[0], layout.cameras, camera)
+    if not (low <= high).all():
+        raise SourceError(f"{source}: no demonstration with usable actions; {demos[0].fault}")
+    camera = _chosen_camera(first, layout.cameras, camera)
     if upside_down is None:
         upside_down = camera in _LIBERO_CAMERAS and layout.convention != "opencv"
     return Hdf5Importer(
@@ -150,12 +167,12 @@ def open_source(
 
 
 @dataclass(frozen=True)
-class Hdf5Importer:
+class Hdf5Importer(Importer):
     """The demonstrations of a file or a folder.
 
     Attributes:
         source: as opened.
-        demos: file and name of each.
+        demos: file and name of each, file by file, demo_2 before demo_10.
         layout: what is the same in all of them.
         camera: key of obs.
         stride: every stride-th frame is kept.
@@ -196,36 +213,43 @@ class Hdf5Importer:
             action_kind=f"command to {controller or 'an unnamed controller'}",
         )
 
-    def episodes(self) -> Iterator[Episode]:
-        """Yields the demonstrations, file by file, demo_2 before demo_10.
+    @cached_property
+    def listed(self) -> Sequence[ListedEpisode]:
+        """Returns the demonstrations; names are relative to the source."""
+        folder = self.source if self.source.is_dir() else self.source.parent
+        listed, keys = [], set()
+        for demo in self.demos:
+            file = demo.file.relative_to(folder)
+            place = "/".join(filter(None, (file.with_suffix("").as_posix(), demo.name)))
+            key = key_of_path(f"{place}.hdf5", taken=keys)
+            keys.add(key)
+            name = "/".join(filter(None, (file.as_posix(), demo.name)))
+            listed.append(ListedEpisode(name, key, (demo.file,)))
+        return listed
+
+    def episode(self, number: int) -> Episode:
+        """Reads a demonstration.
 
         Raises:
             SourceError: if an array is missing, of another length or unreadable.
         """
-        keys: set[str] = set()
-        for demo in self.demos:
-            episode = self._episode(demo, keys)
-            keys.add(episode.key)
-            yield episode
-
-    def _episode(self, demo: _Demo, keys: set[str]) -> Episode:
+        demo, key = self.demos[number], self.listed[number].key
+        if demo.fault:
+            raise SourceError(demo.fault)
         with open_hdf5(demo.file) as file:
             group = file[f"data/{demo.name}"]
             frames = read_array(group, f"obs/{self.camera}", ndim=4)
             states = [read_array(group, f"obs/{key}", ndim=2) for key in self.layout.states]
             actions = read_array(group, "actions", ndim=2)
         where = f"{demo.file}: {demo.name}"
-        rows = {len(frames), len(actions), *map(len, states)}
-        if len(rows) != 1 or min(rows) < 2:
+        rows = sorted({len(frames), len(actions), *map(len, states)})
+        if len(rows) != 1 or rows[0] < 2:
             raise SourceError(f"{where}: arrays must be equally long, at least 2 rows; got {rows}")
         columns = np.concatenate([np.zeros((len(frames), 0)), *states], axis=1)
         if self.layout.sees_after_action:
             actions = np.roll(actions, -1, axis=0)  # what is rolled to the end is not used
         frames = frames[:: self.stride]
         frames = frames[:, ::-1] if self.upside_down else frames
-        folder = self.source if self.source.is_dir() else self.source.parent
-        name = demo.file.relative_to(folder).with_suffix("").as_posix()
-        key = key_of_path(f"{name}/{demo.name}.hdf5", taken=keys)
         return Episode(
             frames=resized(np.ascontiguousarray(frames), self.image_size),
             states=columns[:: self.stride].astype(np.float32),
@@ -236,13 +260,57 @@ class Hdf5Importer:
         )
 
 
-def _layout_of_file(path: Path) -> _Layout:
+def _layout_or_fault(path: Path) -> _Layout | str:
+    """Returns the layout of a file's first demonstration that has one, or a fault."""
+    try:
+        with open_hdf5(path) as file:
+            names = _demo_names(file)
+    except SourceError as error:
+        return str(error)
+    faults = []
+    for name in names:
+        try:
+            return _layout_of_demo(path, name)
+        except SourceError as error:
+            faults.append(str(error))
+    return faults[0]
+
+
+def _demos(path: Path, action_dim: int) -> Iterator[tuple[_Demo, np.ndarray | None]]:
+    """Yields the demonstrations of a file with their actions; None if these cannot be used."""
     with open_hdf5(path) as file:
-        names = _demo_names(file)
-        data, demo = file["data"], file[f"data/{names[0]}"]
+        for name in _demo_names(file):
+            try:
+                actions = _usable_actions(file, name, action_dim)
+            except SourceError as error:
+                yield _Demo(path, name, str(error)), None
+            else:
+                yield _Demo(path, name), actions
+
+
+def _usable_actions(file: Hdf5Group, name: str, action_dim: int) -> np.ndarray:
+    """Returns the actions of a demonstration: (rows, action_dim).
+
+    Raises:
+        SourceError: if they are missing, of another width, or not finite.
+    """
+    where = f"{file.file.filename}: {name}"
+    if not hasattr(file[f"data/{name}"], "keys"):
+        raise SourceError(f"{where} is no group")
+    actions = read_array(file, f"data/{name}/actions", ndim=2)
+    if actions.shape[1] != action_dim or not len(actions):
+        raise SourceError(f"{where}: actions must be (rows, {action_dim}), are {actions.shape}")
+    if not np.isfinite(actions).all():
+        raise SourceError(f"{where} has actions that are not finite")
+    return actions
+
+
+def _layout_of_demo(path: Path, name: str) -> _Layout:
+    with open_hdf5(path) as file:
+        data, demo = file["data"], file[f"data/{name}"]
         if "obs" not in demo or not hasattr(demo["obs"], "keys"):
             raise SourceError(
-                f"{path}: {names[0]} has no 'obs' group; files of states only have no images "
+                f"{path}: {name} has no 'obs' group; files of states only have no images "
                 "(make them with dataset_states_to_obs.py of RoboMimic)"
             )
         obs = demo["obs"]

@@ -14,15 +14,18 @@ not written in the data set, and joining loses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_pipelines.decoders.base import VideoDecoder, decoder_class
+from data_pipelines.frames import DecodeError
 from data_pipelines.images import decode_image
 from data_pipelines.importers.base import (
+    Importer,
+    ListedEpisode,
     SourceError,
     joined_actions,
     refuse_bad_image_size,
@@ -40,7 +43,7 @@ from data_pipelines.lerobot_layout import (
     load_info,
     read_json,
 )
-from data_pipelines.parquet import ParquetReader
+from data_pipelines.parquet import ParquetError, ParquetReader
 from data_pipelines.trajectories import Episode, TrajectorySpecification, joined_names
 
 SUMMARY = "LeRobotDataset v3.0 folder, videos or images (needs pyarrow)"
@@ -82,7 +85,7 @@ def open_source(
     return LeRobotSource(info, places, specification, camera, stride, image_size)
 
 
-class LeRobotSource:
+class LeRobotSource(Importer):
     """An opened LeRobot folder; use `open_source`."""
 
     def __init__(
@@ -100,28 +103,35 @@ class LeRobotSource:
         self._camera = camera
         self._stride = stride
         self._image_size = image_size
+        self._table, self._video = _OpenTable(), _OpenVideo()
 
     @property
     def specification(self) -> TrajectorySpecification:
         """Returns what states and actions mean, as far as the folder says."""
         return self._specification
 
-    def episodes(self) -> Iterator[Episode]:
-        """Yields the episodes in the order of their numbers; keys are "episode-000000", ...
+    @property
+    def listed(self) -> Sequence[ListedEpisode]:
+        """Returns the episodes in the order of their numbers: "episode-000000", ..."""
+        names = [f"episode-{place.index:06d}" for place in self._places]
+        return [
+            ListedEpisode(name, name, tuple(filter(None, (place.data_file, place.video_file))))
+            for name, place in zip(names, self._places, strict=True)
+        ]
+
+    def episode(self, number: int) -> Episode:
+        """Reads an episode; its files stay open, as the next one most often lies in them too.
 
         Raises:
-            SourceError: if rows, frames and times of an episode do not agree.
+            SourceError: if rows, frames and times of the episode do not agree, or a file of its
+                is missing.
             DecodeError: if a video or an image cannot be decoded.
         """
-        tables, videos = _OpenTable(), _OpenVideo()
-        try:
-            for place in self._places:
-                yield self._episode(place, tables.at(place.data_file), videos)
-        finally:
-            tables.close()
-            videos.close()
-
-    def _episode(self, place: EpisodePlace, table: ParquetReader, videos: _OpenVideo) -> Episode:
+        place = self._places[number]
+        for path in (place.data_file, place.video_file):
+            if path is not None and not path.is_file():
+                raise SourceError(f"{path} is missing; download it again")
+        table = self._table.at(place.data_file)
         start = _first_row(place, table, self._info.frames_per_second)
         stop, kept = start + place.num_frames, np.arange(0, place.num_frames, self._stride)
         states = _numbers(table, STATE, start, stop, self._specification.state_dim)
@@ -130,7 +140,7 @@ class LeRobotSource:
         if place.video_file is None:
             frames = self._stored_images(place, table, start, kept)
         else:
-            frames = self._video_frames(place, videos.at(place.video_file), kept)
+            frames = self._video_frames(place, self._video.at(place.video_file), kept)
         return Episode(
             frames=frames,
             states=states[kept],
@@ -138,6 +148,14 @@ class LeRobotSource:
             key=f"episode-{place.index:06d}",
             frames_per_second=self._specification.frames_per_second,
         )
+
+    def close(self) -> None:
+        """Closes the table and the video that were read last."""
+        self._table.close()
+        self._video.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_table": _OpenTable(), "_video": _OpenVideo()}
 
     def _video_frames(
         self, place: EpisodePlace, video: VideoDecoder, kept: np.ndarray
@@ -181,23 +199,34 @@ class _OpenTable:
 
 
 class _OpenVideo:
-    """The video file of the episode at hand, its bytes in memory; the one before is closed."""
+    """The video file of the episode at hand, its bytes in memory; the one before is closed.
+
+    A file that cannot be opened is not read again for each of its episodes.
+    """
 
     def __init__(self) -> None:
         self._path: Path | None = None
         self._video: VideoDecoder | None = None
+        self._fault: DecodeError | None = None
 
     def at(self, path: Path) -> VideoDecoder:
-        if self._video is None or self._path != path:
+        if self._path != path:
             self.close()
-            self._video = decoder_class(_DECODER)(path.read_bytes(), str(path))
+            data = path.read_bytes()
             self._path = path
+            try:
+                self._video = decoder_class(_DECODER)(data, str(path))
+            except DecodeError as error:
+                self._fault = error
+        if self._video is None:
+            assert self._fault is not None
+            raise self._fault
         return self._video
 
     def close(self) -> None:
         if self._video is not None:
             self._video.close()
-            self._video = None
+        self._path = self._video = self._fault = None
 
 
 def _chosen_camera(info: LeRobotInfo, camera: str | None) -> str:
@@ -294,10 +323,17 @@ def _recorded_bounds(
         if low is not None and high is not None:
             return low, high
     low, high = np.full(dim, np.inf), np.full(dim, -np.inf)
+    fault: Exception | None = None
     for data_file in dict.fromkeys(place.data_file for place in places):
-        with ParquetReader(data_file) as table:
-            actions = _numbers(table, ACTION, 0, table.num_rows, dim)
+        try:
+            with ParquetReader(data_file) as table:
+                actions = _numbers(table, ACTION, 0, table.num_rows, dim)
+        except (ParquetError, SourceError, FileNotFoundError) as error:
+            fault = error  # said when its episodes are read
+            continue
         low, high = np.minimum(low, actions.min(0)), np.maximum(high, actions.max(0))
+    if fault is not None and not np.isfinite(low).all():
+        raise SourceError(str(fault))
     return low, high
 
 

@@ -22,9 +22,11 @@ stable-worldmodel's PushT and TwoRoom), and every frame is kept.
 
 from __future__ import annotations
 
+import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -40,7 +42,13 @@ from data_pipelines.hdf5_files import (
     read_array,
 )
 from data_pipelines.images import read_image
-from data_pipelines.importers.base import SourceError, refuse_bad_image_size, resized
+from data_pipelines.importers.base import (
+    Importer,
+    ListedEpisode,
+    SourceError,
+    refuse_bad_image_size,
+    resized,
+)
 from data_pipelines.trajectories import Episode, TrajectorySpecification
 
 SUMMARY = "stable-worldmodel: HDF5, or a folder of .npz columns with videos or images"
@@ -80,10 +88,10 @@ def open_source(
     camera = _chosen_camera(columns, camera)
     lengths = columns.rows(_LENGTHS, slice(None)).astype(np.int64).reshape(-1)
     offsets = columns.rows(_OFFSETS, slice(None)).astype(np.int64).reshape(-1)
-    if len(lengths) != len(offsets) or not len(lengths) or (lengths < 1).any():
+    if len(lengths) != len(offsets) or not len(lengths):
         raise SourceError(
             f"{source}: {len(lengths)} {_LENGTHS} for {len(offsets)} {_OFFSETS}; must be as many, "
-            "at least one, and each length at least 1"
+            "and at least one"
         )
     spans = tuple(zip(offsets.tolist(), (offsets + lengths).tolist(), strict=True))
     state = next((name for name in _STATES if name in columns.names), None)
@@ -115,9 +123,13 @@ class _Columns(Protocol):
         """Frames of one episode: (time, height, width, 3), uint8."""
         ...
 
+    def files(self, camera: str, episode_index: int) -> tuple[Path, ...]:
+        """Files that an episode is read from, or the first of many."""
+        ...
+
 
 @dataclass(frozen=True)
-class WorldsImporter:
+class WorldsImporter(Importer):
     """The episodes of a data set.
 
     Attributes:
@@ -154,34 +166,46 @@ class WorldsImporter:
             frames_per_second=self.frames_per_second,
         )
 
-    def episodes(self) -> Iterator[Episode]:
-        """Yields the episodes in the order of the file; keys are "episode-000000", ...
+    @cached_property
+    def listed(self) -> Sequence[ListedEpisode]:
+        """Returns the episodes in the order of the file: "episode-000000", ..."""
+        names = [f"episode-{index:06d}" for index in range(len(self.spans))]
+        files = [self.columns.files(self.camera, index) for index in range(len(self.spans))]
+        return [ListedEpisode(name, name, one) for name, one in zip(names, files, strict=True)]
+
+    def episode(self, number: int) -> Episode:
+        """Reads an episode.
 
         Raises:
-            SourceError: if frames or rows are missing.
+            SourceError: if frames or rows are missing, or actions are not finite.
             DecodeError: if a video or an image cannot be read.
         """
-        for index, (start, stop) in enumerate(self.spans):
-            rows = slice(start, stop)
-            actions = _flat(self.columns.rows(_ACTION, rows))
-            states = np.zeros((stop - start, 0))
-            if self.state is not None:
-                states = _flat(self.columns.rows(self.state, rows))
-            frames = self.columns.frames(self.camera, index, rows)
-            counts = {"frames": len(frames), "actions": len(actions), "states": len(states)}
-            if set(counts.values()) != {stop - start} or stop - start < 2:
-                raise SourceError(
-                    f"{self.columns.source}: episode {index} is {stop - start} steps long and has "
-                    f"{counts}; all must be equal, and at least 2"
-                )
-            yield Episode(
-                frames=resized(frames, self.image_size),
-                states=states.astype(np.float32),
-                actions=actions[:-1].astype(np.float32),
-                key=f"episode-{index:06d}",
-                frames_per_second=self.frames_per_second,
-                group=f"episode-{index:06d}",
+        start, stop = self.spans[number]
+        where = f"{self.columns.source}: episode {number}"
+        _refuse_bad_span(where, start, stop)
+        rows = slice(start, stop)
+        actions = _flat(self.columns.rows(_ACTION, rows))
+        states = np.zeros((len(actions), 0))
+        if self.state is not None:
+            states = _flat(self.columns.rows(self.state, rows))
+        counts = {"actions": len(actions), "states": len(states)}
+        if set(counts.values()) == {stop - start}:  # else the frames are not worth decoding
+            frames = self.columns.frames(self.camera, number, rows)
+            counts = {"frames": len(frames), **counts}
+        if set(counts.values()) != {stop - start}:
+            raise SourceError(
+                f"{where} is {stop - start} steps long and has {counts}; all must be equal"
             )
+        if not np.isfinite(actions[:-1]).all():
+            raise SourceError(f"{where}: '{_ACTION}' is not finite before its last row")
+        return Episode(
+            frames=resized(frames, self.image_size),
+            states=states.astype(np.float32),
+            actions=actions[:-1].astype(np.float32),
+            key=self.listed[number].key,
+            frames_per_second=self.frames_per_second,
+            group=self.listed[number].key,
+        )
 
 
 class _Hdf5Columns:
@@ -206,6 +230,9 @@ class _Hdf5Columns:
 
     def frames(self, camera: str, episode_index: int, rows: slice) -> np.ndarray:
         return _three_colours(self.rows(camera, rows), f"{self.source}: '{camera}'")
+
+    def files(self, camera: str, episode_index: int) -> tuple[Path, ...]:
+        return (self.source,)
 
 
 class _FolderColumns:
@@ -234,6 +261,10 @@ class _FolderColumns:
             return _video_frames(video, time)
         paths = [_image_path(folder, f"ep_{episode_index}_step_{step}") for step in range(time)]
         return np.stack([read_image(path) for path in paths])
+
+    def files(self, camera: str, episode_index: int) -> tuple[Path, ...]:
+        video = self.source / camera / f"ep_{episode_index}.mp4"
+        return (self.source / f"{_ACTION}.npz", *([video] if video.is_file() else []))
 
 
 def _columns_of(source: Path) -> _Columns:
@@ -265,27 +296,34 @@ def _chosen_camera(columns: _Columns, camera: str | None) -> str:
 def _extremes(
     columns: _Columns, spans: tuple[tuple[int, int], ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the least and greatest value of each action column, last actions left out."""
+    """Returns the least and greatest value of each action column, last actions left out.
+
+    Episodes whose actions cannot be used do not count.
+    """
     actions = _flat(columns.rows(_ACTION, slice(None)))  # (steps, action_dim)
     is_used = np.zeros(len(actions), dtype=bool)
     for start, stop in spans:
-        if not 0 <= start < stop <= len(actions):
-            raise SourceError(
-                f"{columns.source}: an episode has rows {start} to {stop - 1}, '{_ACTION}' has "
-                f"{len(actions)}"
-            )
-        is_used[start : stop - 1] = True
+        if 0 <= start < stop <= len(actions) and np.isfinite(actions[start : stop - 1]).all():
+            is_used[start : stop - 1] = True
     used = actions[is_used]
-    if not len(used) or not np.isfinite(used).all():
+    if not len(used):
         raise SourceError(
-            f"{columns.source}: '{_ACTION}' is empty, or not finite within an episode"
+            f"{columns.source}: '{_ACTION}' is empty, or in no episode finite and long enough"
         )
     return used.min(0), used.max(0)
 
 
+def _refuse_bad_span(where: str, start: int, stop: int) -> None:
+    if start < 0 or stop - start < 2:
+        raise SourceError(
+            f"{where} begins at row {start} and is {stop - start} steps long; must begin at 0 or "
+            "later, and be at least 2 long"
+        )
+
+
 def _flat(values: np.ndarray) -> np.ndarray:
     """Returns one row of numbers for each step: (steps, dim)."""
-    return values.reshape(len(values), -1)
+    return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 def _npz_array(path: Path) -> np.ndarray:

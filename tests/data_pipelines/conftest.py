@@ -176,6 +176,8 @@ class _WebAnswer(BaseHTTPRequestHandler):
             self.head(status, len(body), "application/octet-stream", ranges)
             self.wfile.write(body[: len(body) // 2])
             self.server.is_closing.wait(10)
+        if fault == "drip":
+            return self.drip(status, body, ranges)
         if fault in ("cut", "stall"):
             if fault == "cut":
                 self.head(status, len(body), "application/octet-stream", ranges)
@@ -191,6 +193,14 @@ class _WebAnswer(BaseHTTPRequestHandler):
             body = body[: len(body) // 2]
         self.head(status, len(body), "application/octet-stream", ranges)
         self.wfile.write(body)
+
+    def drip(self, status, body, ranges):
+        """Sends five parts, with four waits of 0.1 s between them."""
+        self.head(status, len(body), "application/octet-stream", ranges)
+        for part in range(5):
+            self.wfile.write(body[len(body) * part // 5 : len(body) * (part + 1) // 5])
+            self.wfile.flush()
+            self.server.is_closing.wait(0.1 if part < 4 else 0)
 
     def head(self, status, length, kind, ranges):
         self.send_response(status)

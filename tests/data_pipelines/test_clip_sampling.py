@@ -6,8 +6,10 @@ from data_pipelines.clip_sampling import (
     ClipSampling,
     ClipTooShortError,
     explain_misfit,
+    fitting_duration,
     frames_on_screen,
 )
+from data_pipelines.official_clip_sampling import OfficialClipSampling
 
 TEN_PER_SECOND = np.arange(20) / 10
 
@@ -227,3 +229,13 @@ def test_a_single_frame_is_a_clip_of_one():
 def test_settings_that_make_no_clip_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         ClipSampling(4, **settings)
+
+
+@pytest.mark.parametrize("sampling", [ClipSampling(4), OfficialClipSampling(4)])
+def test_the_duration_of_a_video_that_fits_is_known_or_follows_from_its_times(sampling):
+    """Five frames at 0, 0.1, ... 0.4 s: the last one lasts 0.1 s too, unless somebody knows."""
+    times = np.arange(5) / 10
+    assert fitting_duration(sampling, times, None) == pytest.approx(0.5)
+    assert fitting_duration(sampling, times, 0.7) == 0.7
+    with pytest.raises(ClipTooShortError, match="the video has"):
+        fitting_duration(sampling, times[:0], None)

@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from data_pipelines.__main__ import main
+from data_pipelines.contact_sheet_drawing import CROP_COLOURS
 
 
 def test_viz_draws_all_samples_and_tells_how_many(shard_folder, tmp_path, capsys):
@@ -24,12 +25,37 @@ def test_equal_arguments_give_equal_pictures(shard_folder, tmp_path):
     assert a == b != c
 
 
+def test_the_crops_of_a_training_config_are_drawn(shard_folder, tmp_path):
+    def boxes(*words):
+        out = tmp_path / "a.png"
+        command = ["viz", str(shard_folder), "--out", str(out), "--clips", "3", "--frames", "1"]
+        assert main([*command, *words]) == 0
+        with Image.open(out) as picture:
+            pixels = np.asarray(picture.convert("RGB"))[:, 316:]  # without the words
+        return [int((pixels == colour).all(-1).sum()) for colour in CROP_COLOURS[:4]]
+
+    usual, small = boxes(), boxes("--crop-scale", "0.02", "0.03")
+    assert usual[0] > 2 * small[0] > 0 and usual[1:] == small[1:] == [0, 0, 0]
+    several = boxes("--crops", "3", "--crop-scale", "0.02", "0.03", "--no-horizontal-flip")
+    assert all(count > 100 for count in several[:3]) and several[3] == 0
+
+
 def test_clips_that_are_too_short_are_named(shard_folder, tmp_path, capsys):
     out = str(tmp_path / "a.png")
     assert main(["viz", str(shard_folder), "--out", out, "--clip-length", "21"]) == 0
     said = capsys.readouterr().out
     assert "unusable: even/video00: clip needs 21 frames but the video has 20\n" in said
     assert said.endswith("unusable: 1\n")
+
+
+def test_a_sheet_that_shows_nothing_is_a_failure_and_says_why(shard_folder, tmp_path, capsys):
+    words = ["--out", str(tmp_path / "a.png"), "--clip-length", "99", "--clips", "5"]
+    assert main(["viz", str(shard_folder), *words]) == 1
+    said = capsys.readouterr()
+    assert said.out.count("unusable: ") == 5 and "wrote" not in said.out
+    assert said.err.startswith("nothing to show: 5 of 5 samples cannot be used; first: key '")
+    assert "needs 99 frames but the video has" in said.err and said.err.count("\n") == 1
+    assert (tmp_path / "a.png").is_file()  # with the reasons
 
 
 def test_trajectories_have_plots(trajectory_folder, tmp_path):
@@ -47,6 +73,8 @@ def test_trajectories_have_plots(trajectory_folder, tmp_path):
         (["{tmp}/none", "--out", "{tmp}/a.png"], "none"),
         (["{shards}", "--out", "{tmp}/a.png", "--clips", "0"], "num_clips=0 must be at least 1"),
         (["{shards}", "--out", "{tmp}/a.png", "--decoder", "x"], "no decoder named 'x'"),
+        (["{shards}", "--out", "{tmp}/a.png", "--crops", "7"], "num_crops=7 must be at most 6"),
+        (["{shards}", "--out", "{tmp}/a.png", "--crop-scale", "0", "1"], "scale must satisfy 0 <"),
     ],
 )
 def test_an_error_is_one_line(shard_folder, tmp_path, capsys, words, said):

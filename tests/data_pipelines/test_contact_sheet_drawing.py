@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 
 from data_pipelines.contact_sheet_drawing import (
+    CROP_COLOURS,
     RED,
     YELLOW,
     _font,
+    _words_of_crops,
     draw_sheet,
     frame_size,
     framed,
@@ -12,7 +14,7 @@ from data_pipelines.contact_sheet_drawing import (
     shown_crop,
     wrapped,
 )
-from data_pipelines.contact_sheet_rows import Columns, Row
+from data_pipelines.contact_sheet_rows import MOST_CROPS, Columns, Crop, Row
 from data_pipelines.transforms import CropBox
 
 
@@ -40,7 +42,7 @@ def test_the_crop_is_drawn_where_it_is():
     """A frame of 256 x 512 is shown at 114 x 228; the crop covers its right lower quarter."""
     crop = CropBox(top=128, left=256, height=128, width=256)
     assert shown_crop(crop, 256, 512) == (114, 57, 227, 113)
-    picture = np.asarray(framed(np.full((256, 512, 3), 200, np.uint8), crop))
+    picture = np.asarray(framed(np.full((256, 512, 3), 200, np.uint8), [crop]))
     assert picture.shape == (114, 228, 3)
     assert (picture[:57] == 100).all() and (picture[:, :114] == 100).all()  # outside: half as light
     assert (picture[60:110, 118:224] == 200).all()
@@ -50,8 +52,28 @@ def test_the_crop_is_drawn_where_it_is():
 
 
 def test_a_crop_of_the_whole_frame_is_the_frame_with_an_edge():
-    picture = np.asarray(framed(np.full((50, 70, 3), 200, np.uint8), CropBox(0, 0, 50, 70)))
+    picture = np.asarray(framed(np.full((50, 70, 3), 200, np.uint8), [CropBox(0, 0, 50, 70)]))
     assert (picture[2:-2, 2:-2] == 200).all() and (picture[0] == YELLOW).all()
+
+
+def test_each_of_several_crops_has_its_colour_and_only_what_is_outside_all_is_dark():
+    boxes = [CropBox(0, 0, 64, 40), CropBox(64, 60, 64, 68)]
+    picture = np.asarray(framed(np.full((128, 128, 3), 200, np.uint8), boxes))
+    assert (picture[0, :40] == CROP_COLOURS[0]).all() and (picture[63, :40] == YELLOW).all()
+    assert (picture[64, 60:128] == CROP_COLOURS[1]).all()
+    assert (picture[3:60, 3:37] == 200).all() and (picture[67:125, 63:125] == 200).all()
+    assert (picture[:60, 44:] == 100).all() and (picture[68:, :58] == 100).all()
+    assert len(set(CROP_COLOURS)) == MOST_CROPS
+
+
+def test_a_rows_words_name_every_crop_behind_its_colour():
+    crops = (Crop(CropBox(0, 0, 30, 40)), Crop(CropBox(0, 0, 20, 10), is_mirrored=True))
+    row = row_of(48, 64, crops=crops)
+    assert _words_of_crops(row) == ["crop 40 x 30", "crop 10 x 20, mirrored"]
+    left = np.asarray(draw_sheet([row], title="t", about=[]))[:, :300]  # without the frames
+    for colour in CROP_COLOURS[:2]:
+        assert (left == colour).all(-1).sum() == 8 * 8
+    assert not (left == CROP_COLOURS[2]).all(-1).any()
 
 
 def test_long_words_lose_their_middle():

@@ -1,5 +1,9 @@
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +78,49 @@ def test_help_is_quick_because_nothing_heavy_is_imported():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "pack" in done.stdout
+
+
+def interrupted(command, *, when):
+    """Runs a verb, presses Ctrl-C when a condition holds, and returns its end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", *map(str, command)],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not when():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the children, too
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize("program", ["data_pipelines", "jepa"])
+def test_ctrl_c_ends_a_pack_in_one_line_and_the_same_command_goes_on(
+    video_folder, tmp_path, program, capsys
+):
+    words = ["pack", video_folder, tmp_path / "out", "--samples-per-shard", "2"]
+    words += ["--workers", "2", "--short-side", "32"]
+    command = ["jepa", "data", *words] if program == "jepa" else [program, *words]
+    first = tmp_path / "out" / ".packing" / "shard-000000.tar.json"
+    code, out, err = interrupted(command, when=first.exists)
+    assert (code, out, err) == (130, "", "interrupted; run the same command again to go on\n")
+    kept = first.with_suffix("").stat().st_ino
+    assert not (tmp_path / "out" / "index.json").exists()
+    assert main([str(word) for word in words]) == 0
+    assert "packed 12 of 12 videos" in capsys.readouterr().out
+    assert (tmp_path / "out" / "shard-000000.tar").stat().st_ino == kept
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_ctrl_c_ends_a_verb_that_cannot_go_on_in_one_line(tmp_path):
+    words = ["synthesize", tmp_path / "many", "--videos", "100000"]
+    code, out, err = interrupted(
+        ["data_pipelines", *words], when=lambda: any(tmp_path.rglob("*.mp4"))
+    )
+    assert (code, out, err) == (130, "", "interrupted\n")

@@ -421,6 +421,28 @@ def test_evaluation_sees_all_views_of_each_video_side_by_side(shard_folder):
     assert torch.equal(predicted.video, batch.video)
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_more_views_than_a_batch_has_rows_are_divided_over_batches(shard_folder, num_workers):
+    def validated(**settings):
+        views = {"temporal_views": 3, "spatial_views": 3, "val_shards": str(shard_folder)}
+        data = clips(shard_folder, **views, **settings)
+        return data, [batch.only_valid() for batch in data.val_dataloader()]
+
+    _, together = validated(batch_size=10)
+    data, divided = validated(batch_size=4, num_workers=num_workers)
+    assert [len(batch.video) for batch in divided] == [3] * 36
+    for name in ("keys", "views"):
+        assert sum((getattr(batch, name) for batch in divided), ()) == sum(
+            (getattr(batch, name) for batch in together), ()
+        )
+    for name in ("video", "timestamps_seconds"):
+        assert torch.equal(
+            torch.cat([getattr(batch, name) for batch in divided]),
+            torch.cat([getattr(batch, name) for batch in together]),
+        )
+    assert max(len(batch.video) for batch in data.predict_dataloader()) <= 4
+
+
 def test_an_old_run_is_reproduced_in_training_and_evaluated_evenly(shard_folder):
     data = clips(
         shard_folder,

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import shutil
+import tarfile
 
 import numpy as np
 import pytest
@@ -181,3 +182,193 @@ def test_a_place_without_pictures_is_an_error(pictures, tmp_path):
     shutil.copy(pictures / "dog/e.png", tmp_path / "in")
     with pytest.raises(ValueError, match=r"no usable image in .*: 1 of 1 skipped; first: e\.png"):
         pack_images(tmp_path / "in", tmp_path / "out")
+
+
+# What the other verbs do with shards of pictures.
+
+
+def run(*words):
+    return main([str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def picture_shards(pictures, tmp_path_factory):
+    """Three shards of the five good pictures, by the verb."""
+    out = tmp_path_factory.mktemp("packed") / "set"
+    assert run("pack", pictures, out, "--images", "--samples-per-shard", 2) == 0
+    return out
+
+
+def pictures_in(*folders):
+    """Returns key -> label, bytes, size of all pictures of these sets."""
+    found = {}
+    for folder in folders:
+        for key, (sample, data, _) in contents(folder).items():
+            assert key not in found
+            size = (sample.metadata.height, sample.metadata.width)
+            found[key] = (sample.label, data, size)
+    return found
+
+
+def test_check_finds_pictures_well_and_names_what_is_damaged(picture_shards, tmp_path, capsys):
+    assert run("check", picture_shards, "--full") == 0
+    assert "checked 5 samples in 3 shards: no problem" in capsys.readouterr().out
+    shutil.copytree(picture_shards, tmp_path / "set")
+    index = ShardIndex.load(tmp_path / "set")
+    one, member = index.samples[0], index.samples[0].members["png"]
+    data = bytearray((tmp_path / "set/shard-000000.tar").read_bytes())
+    data[member.offset : member.offset + 8] = b"no image"
+    (tmp_path / "set/shard-000000.tar").write_bytes(data)
+    assert run("check", tmp_path / "set") == 1
+    said = capsys.readouterr().out
+    assert "shard-000000.tar: changed since it was packed (SHA-256 differs)" in said
+    (tmp_path / "set/index.json").unlink()  # now no checksum vouches for the pictures
+    assert run("check", tmp_path / "set") == 1
+    said = capsys.readouterr().out
+    assert f"shard-000000.tar: '{one.key}': " in said and "not an image" in said
+    assert "checked 5 samples in 3 shards: 1 problems" in said
+
+
+def test_check_compares_the_size_of_a_picture_with_its_index(picture_shards, tmp_path, capsys):
+    shutil.copytree(picture_shards, tmp_path / "set")
+    index = json.loads((tmp_path / "set/index.json").read_text())
+    index["shards"][0]["samples"][0]["height"] = 41
+    (tmp_path / "set/index.json").write_text(json.dumps(index))
+    assert run("check", tmp_path / "set") == 1
+    assert "'cat/a': 60 x 40 pixels, the index says 60 x 41" in capsys.readouterr().out
+
+
+def test_info_tells_what_pictures_are_and_nothing_of_time(picture_shards, shard_folder, capsys):
+    assert run("info", picture_shards) == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert lines["samples"] == "5, skipped when packed 2" and lines["images"] == "5"
+    assert (lines["height"], lines["width"]) == ("18 to 64", "20 to 60")
+    assert lines["labels"] == "2: cat, dog"
+    assert not {"hours", "frames", "rate"} & lines.keys()
+    assert run("info", picture_shards, shard_folder) == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert lines["samples"].startswith("17") and lines["images"] == "5"
+    assert lines["frames"] == "20 to 31" and lines["hours"] == "0.009"  # of the videos only
+
+
+def test_viz_draws_every_picture_with_its_crop(picture_shards, tmp_path, capsys):
+    out = tmp_path / "sheet.png"
+    assert run("viz", picture_shards, "--out", out) == 0
+    assert capsys.readouterr().out == f"wrote 5 of 5 samples to {out}, unusable: 0\n"
+    with Image.open(out) as picture:
+        is_yellow = (np.asarray(picture.convert("RGB")) == (255, 214, 10)).all(-1)
+    assert is_yellow.any(1).sum() > 5 * 60
+
+
+def test_split_and_merge_keep_every_picture(picture_shards, tmp_path, capsys):
+    parts = ["--parts", "train=0.6", "val=0.4", "--seed", 1]
+    assert run("split", picture_shards, "--out", tmp_path / "parts", *parts) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("train: 3 images, 3 groups, 60.0% of the samples (60.0% asked)")
+    places = [tmp_path / "parts/train", tmp_path / "parts/val"]
+    assert pictures_in(*places) == pictures_in(picture_shards)
+    assert run("merge", *places, "--out", tmp_path / "merged") == 0
+    assert f"merged 5 images into {tmp_path}/merged, shards: 1" in capsys.readouterr().out
+    assert pictures_in(tmp_path / "merged") == pictures_in(picture_shards)
+    assert run("check", *places, tmp_path / "merged") == 0
+
+
+def test_convert_copies_pictures_byte_for_byte(picture_shards, tmp_path, capsys):
+    command = ["convert", picture_shards, tmp_path / "out", "--samples-per-shard", 2]
+    assert run(*command) == 0
+    assert "converted 5 images into" in capsys.readouterr().out
+    reader = ShardReader()
+    before, after = (ShardIndex.load(place).samples for place in (picture_shards, tmp_path / "out"))
+    for old, new in zip(before, after, strict=True):
+        assert (old.key, old.label, old.metadata) == (new.key, new.label, new.metadata)
+        assert [*old.members] == [*new.members]
+        assert all(reader.read(old, name) == reader.read(new, name) for name in old.members)
+    assert run(*command) == 0
+    assert "(was there already)" in capsys.readouterr().out
+
+
+def test_convert_makes_pictures_smaller_as_pack_does(pictures, picture_shards, tmp_path):
+    assert run("convert", picture_shards, tmp_path / "out", "--short-side", 24) == 0
+    pack_images(pictures, tmp_path / "packed", short_side=24)
+    assert pictures_in(tmp_path / "out") == pictures_in(tmp_path / "packed")
+    about = contents(tmp_path / "out")["cat/a"][2]
+    assert about["original"] == contents(tmp_path / "packed")["cat/a"][2]["original"]
+    assert (about["original"]["height"], about["height"]) == (40, 24)
+
+
+def test_convert_gives_foreign_pictures_an_index_and_names_the_bad_one(
+    image_shards, tmp_path, capsys
+):
+    assert run("convert", image_shards, tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "skipped 1 of 1: picture6: not an image" in said and "converted 9 images" in said
+    found = pictures_in(tmp_path / "out")
+    assert len(found) == 9 and {label for label, _, _ in found.values()} == {"red"}
+    assert {size for _, _, size in found.values()} == {(30, 40)}
+    assert run("check", tmp_path / "out") == 0
+
+
+def test_convert_takes_videos_and_pictures_of_one_set(picture_shards, shard_folder, tmp_path):
+    both = tmp_path / "both"
+    assert run("merge", picture_shards, shard_folder, "--out", both) == 0
+    assert run("convert", both, tmp_path / "out", "--short-side", 16, "--workers", 2) == 0
+    samples = ShardIndex.load(tmp_path / "out").samples
+    assert [sample.is_image for sample in samples] == [True] * 5 + [False] * 12
+    assert {min(s.metadata.height, s.metadata.width) for s in samples} == {16}
+    assert run("check", tmp_path / "out") == 0
+
+
+@pytest.mark.parametrize("words", [["--fps", "4"], ["--gop", "8"], ["--codec", "vp9"]])
+def test_convert_does_not_encode_pictures_like_videos(picture_shards, tmp_path, capsys, words):
+    assert run("convert", picture_shards, tmp_path / "out", *words) == 2
+    error = capsys.readouterr().err
+    assert "images, which can only be made smaller (--short-side)" in error
+    assert error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_picture_whose_true_name_is_taken_is_left_out_and_named(tmp_path, capsys):
+    """A PNG that is called .jpg gets its own name, unless another picture has it."""
+    Image.fromarray(noise(18, 22)).save(tmp_path / "a.jpg", "PNG")
+    Image.fromarray(noise(18, 22)).save(tmp_path / "a.png")
+    Image.fromarray(noise(18, 22)).save(tmp_path / "b.jpg")
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name in ("a.jpg", "a.png", "b.jpg"):
+            tar.add(tmp_path / name, name)
+    assert run("convert", tmp_path / "x.tar", tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "a: its picture 'jpg' is a png, and another has that name" in said
+    assert list(contents(tmp_path / "out")) == ["b"]
+
+
+def test_pictures_go_to_a_folder_and_back(picture_shards, tmp_path, capsys):
+    folder = tmp_path / "folder"
+    assert run("convert", picture_shards, folder, "--to", "folder") == 0
+    said = capsys.readouterr().out
+    assert said == (
+        f"unpacked 5 of 5 samples into {folder}; to pack them again: `pack {folder}/images.csv "
+        "OUT --images`\n"
+    )
+    assert sorted(path.name for path in folder.iterdir() if path.is_file()) == [
+        ".unpacked.json",
+        "images.csv",
+    ]
+    assert next(csv.DictReader((folder / "images.csv").open())) == {
+        "path": "cat/a.png",
+        "label": "cat",
+        "source": "cat/a.png",
+        "group": "",
+    }
+    assert run("pack", folder / "images.csv", tmp_path / "again", "--images") == 0
+    assert pictures_in(tmp_path / "again") == pictures_in(picture_shards)
+
+
+def test_videos_and_pictures_of_one_set_get_a_list_each(
+    picture_shards, shard_folder, tmp_path, capsys
+):
+    assert run("convert", picture_shards, shard_folder, tmp_path / "out", "--to", "folder") == 0
+    said = capsys.readouterr().out
+    assert "videos.csv OUT` and `pack" in said and "images.csv OUT --images`" in said
+    rows = {
+        n: list(csv.DictReader((tmp_path / f"out/{n}.csv").open())) for n in ("videos", "images")
+    }
+    assert {name: len(found) for name, found in rows.items()} == {"videos": 12, "images": 5}

@@ -51,9 +51,11 @@ def test_options_reach_the_importer(exported, tmp_path):
 def test_shards_are_replaced_only_if_that_is_asked_for(exported, tmp_path, capsys):
     words = ["import", "lerobot", str(exported), str(tmp_path)]
     assert main(words) == 0
-    assert main(words) == 2
-    assert "already holds shards" in capsys.readouterr().err
-    assert main([*words, "--overwrite"]) == 0
+    assert main(words) == 0
+    assert "already imported" in capsys.readouterr().out
+    assert main([*words, "--fps", "5"]) == 2
+    assert "already holds shards: frames_per_second was None and is 5.0" in capsys.readouterr().err
+    assert main([*words, "--fps", "5", "--overwrite"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,12 @@ from collections import Counter
 
 import pytest
 
-from data_pipelines.mixture_plan import AlternatingBatchSampler, MixturePlan, slots_per_period
+from data_pipelines.mixture_plan import (
+    AlternatingBatchSampler,
+    MixturePlan,
+    slots_per_period,
+    weights_by_size,
+)
 from data_pipelines.plan import EpochPlan
 
 SIZES = (5, 3, 12)
@@ -78,6 +83,13 @@ def test_a_weight_that_would_never_be_met_is_refused():
         slots_per_period((1.0, 1e-7))
     with pytest.raises(ValueError, match="2 weights for 1 datasets"):
         MixturePlan([EpochPlan([3])], (1, 2))
+
+
+def test_by_size_a_tiny_dataset_comes_once_in_a_period():
+    assert weights_by_size((240_000, 120_000)) == (240_000, 120_000)
+    assert slots_per_period(weights_by_size((240_000, 25))) == (4095, 1)
+    assert slots_per_period(weights_by_size((1, 10**9, 1, 1)))[0::2] == (1, 1)
+    assert slots_per_period(weights_by_size((7,))) == (1,)
 
 
 def alternating(rank=0, world_size=1, fraction=0.25, first_step=0):

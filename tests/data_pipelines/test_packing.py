@@ -215,8 +215,8 @@ def test_a_video_that_changes_while_it_is_packed_stops_the_pack(videos, tmp_path
 
     own, read_row = shutil.copytree(videos, tmp_path / "videos"), ProbeProcess.read_row
 
-    def grow(probe, path):
-        row = read_row(probe, path)
+    def grow(probe, path, data):
+        row = read_row(probe, path, data)
         with (own / path).open("ab") as file:
             file.write(b"more")
         return row
@@ -317,7 +317,7 @@ def test_a_second_pack_into_the_same_folder_is_refused(half_packed):
     videos, out = half_packed
     with (out / ".packing/lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(ShardError, match="another pack is writing to"):
+        with pytest.raises(ShardError, match="another process is writing to"):
             pack_videos(videos, out, samples_per_shard=2)
     pack_videos(videos, out, samples_per_shard=2)
 
@@ -342,3 +342,120 @@ def test_a_list_of_videos_is_packed_with_its_labels(videos, tmp_path):
     assert {s.key: s.label for s in index.samples} == {"even/video02": "8", "odd/video01": "7"}
     about = json.loads((tmp_path / "out/index.json").read_text())
     assert about["shards"][0]["samples"][0]["source"] == "even/video02.mp4"
+
+
+def listed_on(store, folder, path, *, only=None):
+    """Writes a list of the URLs of a folder's videos; they have no labels, unlike a folder's."""
+    names = sorted(one.relative_to(folder).as_posix() for one in folder.rglob("*.mp4"))
+    rows = [f"{store.url}/{name},{name.partition('/')[0]}" for name in names[:only]]
+    path.write_text("\n".join(["path,label", *rows]))
+    return path
+
+
+def test_a_copy_from_a_store_asks_twice_for_a_size_and_once_for_the_bytes(
+    videos, uninterrupted, tmp_path, web_store
+):
+    store = web_store(videos)
+    source = listed_on(store, videos, tmp_path / "list.csv")
+    pack_videos(source, tmp_path / "out", samples_per_shard=2)
+    for name in ("shard-000000.tar", "shard-000003.tar"):
+        assert (tmp_path / "out" / name).read_bytes() == (uninterrupted[0] / name).read_bytes()
+    path = "odd/video01.mp4"
+    last = (videos / path).stat().st_size - 1
+    asked = [(one.first, one.last) for one in store.requests if one.name == path]
+    assert asked == [(0, 0), (0, last), (0, 0)]
+
+
+@pytest.mark.parametrize("fails", ["bytes", "size afterwards"])
+def test_a_store_that_is_out_of_reach_for_a_while_loses_no_video_and_no_shard(
+    videos, tmp_path, web_store, monkeypatch, capsys, fails
+):
+    monkeypatch.setattr("data_pipelines.remote_files.time.sleep", lambda seconds: None)
+    store, seen = web_store(videos), []
+
+    def fault_of(request):
+        if request.name != "even/video06.mp4":
+            return None
+        seen.append(request)
+        is_size = (request.first, request.last) == (0, 0)
+        return "503" if len(seen) > 1 and is_size == (fails == "size afterwards") else None
+
+    store.fault_of = fault_of
+    source = listed_on(store, videos, tmp_path / "list.csv")
+    words = ["pack", str(source), str(tmp_path / "out"), "--samples-per-shard", "2"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "even/video06.mp4: status 503" in said and "run again to go on" in said
+    assert "changed" not in said and "--overwrite" not in said
+    done = {path.stat().st_ino for path in (tmp_path / "out/.packing").glob("shard-*.tar")}
+    assert len(done) >= 2
+    store.fault_of = None
+    assert main(words) == 0
+    index = ShardIndex.load(tmp_path / "out")
+    assert index.num_samples == 12 and len(index.skipped) == 2
+    assert done <= {path.stat().st_ino for path in (tmp_path / "out").glob("shard-*.tar")}
+
+
+def test_what_a_store_refuses_for_good_is_left_out_and_named(videos, tmp_path, web_store):
+    store = web_store(videos)
+    store.fault_of = lambda request: "403" if request.name == "even/video02.mp4" else None
+    source = listed_on(store, videos, tmp_path / "list.csv", only=4)
+    for number, recode in enumerate((None, RecodeSettings(short_side=16))):
+        index = pack_videos(source, tmp_path / str(number), recode=recode).index
+        reasons = {video.path: video.reason for video in index.skipped}
+        assert reasons.keys() == {"video02.mp4", "video05.mp4"}  # the other one is words
+        assert "status 403" in reasons["video02.mp4"] and index.num_samples == 2
+
+
+def test_a_video_that_is_removed_while_it_is_packed_is_said(videos, tmp_path, monkeypatch):
+    from data_pipelines.isolated_probe import ProbeProcess
+
+    own, read_row = shutil.copytree(videos, tmp_path / "videos"), ProbeProcess.read_row
+
+    def remove(probe, path, data):
+        (own / path).unlink()
+        return read_row(probe, path, data)
+
+    monkeypatch.setattr(ProbeProcess, "read_row", remove)
+    with pytest.raises(ShardError, match=r"even/video00\.mp4 was removed while it was packed"):
+        pack_videos(own, tmp_path / "out")
+
+
+def test_parts_that_reach_beyond_their_video_are_named_and_poor_ones_left_out(
+    video_folder, tmp_path, capsys
+):
+    """The video has 21 frames at 10 per second."""
+    path = video_folder / "odd/video01.mp4"
+    parts = ["0.5,1.5", "1,2.1", "1,2.11", "1.5,9", "1.2,1.1", "5,7"]
+    rows = "\n".join(f"{path},{part}" for part in parts)
+    (tmp_path / "list.csv").write_text(f"path,start,end\n{rows}\n")
+    words = ["pack", str(tmp_path / "list.csv"), str(tmp_path / "out"), "--gop", "4"]
+    for _ in range(2):  # and when there is nothing to do
+        assert main(words) == 0
+        said = capsys.readouterr().out
+        assert "shortened: 2 parts reach beyond the end of their video: " in said
+        assert "video01.mp4[1-2.11] has 1.10 s of 1.11 s; " in said
+        assert "video01.mp4[1.5-9] has 0.60 s of 7.5 s\n" in said
+    index = ShardIndex.load(tmp_path / "out")
+    reasons = {video.path: video.reason for video in index.skipped}
+    assert index.num_samples == 4 and reasons == {
+        "video01.mp4[1.2-1.1]": "the part asked for ends at 1.1 s, which is not after its start at "
+        "1.2 s",
+        "video01.mp4[5-7]": "nothing between 5 s and its end: it lasts 2.10 s",
+    }
+
+
+def test_parts_a_hundredth_of_a_second_apart_are_two_samples(video_folder, tmp_path):
+    path = video_folder / "odd/video01.mp4"
+    text = f"path,start,end\n{path},0.10000001,1\n{path},0.10000002,1\n{path},0.10000002,1\n"
+    (tmp_path / "list.csv").write_text(text)
+    result = pack_videos(tmp_path / "list.csv", tmp_path / "out", recode=RecodeSettings())
+    assert result.num_samples == 2
+    assert result.remarks == ("listed twice, taken once: 1 lines, first video01.mp4[0.10000002-1]",)
+
+
+def test_files_of_other_types_are_counted_when_a_folder_is_packed(videos, tmp_path, capsys):
+    own = shutil.copytree(videos / "odd", tmp_path / "videos")
+    (own / "notes.txt").write_text("words")
+    assert main(["pack", str(own), str(tmp_path / "out")]) == 0
+    assert "left out: 1 files of other types (.txt 1)\n" in capsys.readouterr().out

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 import time
 
@@ -50,3 +52,11 @@ def test_the_first_failure_ends_the_other_workers_too(tmp_path, monkeypatch):
 def test_no_worker_is_refused():
     with pytest.raises(ValueError, match="num_workers=0 must be at least 1"):
         LocalEngine(0)
+
+
+@pytest.mark.parametrize("module", ["packing_engines", "ray_engine", "packing_verbs"])
+def test_packing_does_not_load_torch(module):
+    """It is a second of each worker, and of each run of the command."""
+    program = f"import sys, data_pipelines.{module}; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout == "False\n", run.stderr

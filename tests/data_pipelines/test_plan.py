@@ -116,26 +116,42 @@ def test_mixed_seeds_fit_a_generator_and_do_not_collide():
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-@pytest.mark.parametrize("slots_per_batch", [1, 4, 30])
-def test_an_evaluation_sees_every_sample_once_in_equal_steps(world_size, slots_per_batch):
+@pytest.mark.parametrize("batch_size", [1, 4, 30])
+def test_an_evaluation_sees_every_sample_once_in_equal_steps(world_size, batch_size):
     ranks = [
-        list(
-            EvaluationBatchSampler(
-                23, slots_per_batch=slots_per_batch, rank=rank, world_size=world_size
-            )
-        )
+        list(EvaluationBatchSampler(23, batch_size=batch_size, rank=rank, world_size=world_size))
         for rank in range(world_size)
     ]
     assert len({len(batches) for batches in ranks}) == 1
     slots = [slot for batches in ranks for batch in batches for slot in batch]
-    assert {len(batch) for batches in ranks for batch in batches} == {slots_per_batch}
+    assert {len(batch) for batches in ranks for batch in batches} == {batch_size}
     assert sorted(slot.sample_index for slot in slots if not slot.is_padding) == list(range(23))
 
 
 def test_an_evaluation_may_be_cut_short_but_not_stretched():
-    assert len(EvaluationBatchSampler(23, slots_per_batch=4, max_steps=2)) == 2
-    assert len(EvaluationBatchSampler(23, slots_per_batch=4, max_steps=99)) == 6
+    assert len(EvaluationBatchSampler(23, batch_size=4, max_steps=2)) == 2
+    assert len(EvaluationBatchSampler(23, batch_size=4, max_steps=99)) == 6
     with pytest.raises(ValueError, match="max_steps=0 must be at least 1"):
-        EvaluationBatchSampler(23, slots_per_batch=4, max_steps=0)
+        EvaluationBatchSampler(23, batch_size=4, max_steps=0)
     with pytest.raises(ValueError, match=r"rank must be in \[0, 2\), got 2"):
-        EvaluationBatchSampler(23, slots_per_batch=4, rank=2, world_size=2)
+        EvaluationBatchSampler(23, batch_size=4, rank=2, world_size=2)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("clips", "batch_size", "most"), [(24, 8, 8), (24, 10, 8), (7, 5, 4), (3, 1, 1), (6, 13, 12)]
+)
+def test_no_batch_has_more_clips_than_its_size_and_each_clip_comes_once(
+    clips, batch_size, most, world_size
+):
+    seen, sizes = [], set()
+    for rank in range(world_size):
+        sampler = EvaluationBatchSampler(
+            5, batch_size=batch_size, clips_per_sample=clips, rank=rank, world_size=world_size
+        )
+        for batch in sampler:
+            taken = [(slot, clip) for slot in batch for clip in range(clips)[slot.chosen]]
+            sizes.add(len(taken))
+            seen += [(slot.sample_index, clip) for slot, clip in taken if not slot.is_padding]
+    assert max(sizes) == most <= batch_size
+    assert sorted(seen) == [(sample, clip) for sample in range(5) for clip in range(clips)]

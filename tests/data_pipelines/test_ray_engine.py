@@ -1,5 +1,6 @@
 """A real Ray on this machine, started once; its cluster is also reached by its address."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -58,49 +59,59 @@ def pictures(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def packed_here(videos, tmp_path_factory):
-    out = tmp_path_factory.mktemp("here")
-    pack_videos(videos, out, samples_per_shard=4)
-    return out
-
-
 def hashes(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-def kill_workers(staging, shard, *, times, killed):
-    """Kills whoever writes a shard, as the name of its unfinished file tells."""
-    deadline = time.monotonic() + 60
-    while len(killed) < times and time.monotonic() < deadline:
-        for path in staging.glob(f"{shard}.*.tmp"):
-            process_id = int(re.search(r"-(\d+)\.tmp$", path.name)[1])
-            if process_id not in killed:
+@pytest.fixture
+def store(videos, web_store):
+    """A web server of the videos; its `list_file` names them all."""
+    store = web_store(videos)
+    names = sorted(path.relative_to(videos).as_posix() for path in videos.rglob("*.mp4"))
+    store.list_file = videos.parent / f"{store.server_port}.txt"
+    store.list_file.write_text("".join(f"{store.url}/{name}\n" for name in names))
+    return store
+
+
+def writers_of(shard, out):
+    """Returns the processes that write a shard, as the names of its unfinished files tell."""
+    unfinished = (out / ".packing").glob(f"{shard}.*.tmp")
+    return [int(re.search(r"-(\d+)\.tmp$", path.name)[1]) for path in unfinished]
+
+
+def wait_until_gone(process_id):
+    deadline = time.monotonic() + 30
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.kill(process_id, 0)
+            time.sleep(0.05)
+        pytest.fail(f"process {process_id} still runs")
+
+
+def pack_while_workers_die(store, out, *, times):
+    """Packs; whoever writes the second shard is killed when it asks for a video's bytes."""
+    killed = []
+
+    def kill_writers(request):
+        for process_id in writers_of("shard-000001", out):
+            if process_id not in killed and len(killed) < times:
                 killed.append(process_id)
                 os.kill(process_id, signal.SIGKILL)
-        time.sleep(0.01)
 
-
-def pack_while_workers_die(videos, out, *, times):
-    killed = []
-    arguments = {"times": times, "killed": killed}
-    killer = threading.Thread(
-        target=kill_workers, args=(out / ".packing", "shard-000001"), kwargs=arguments
-    )
-    killer.start()
+    store.fault_of = kill_writers
     try:
-        pack_videos(videos, out, samples_per_shard=4, engine=RayEngine())
+        pack_videos(store.list_file, out, samples_per_shard=4, engine=RayEngine())
     finally:
-        killer.join()
         assert len(killed) == times
 
 
-def test_ray_gives_the_bytes_of_the_local_engine(cluster, videos, packed_here, tmp_path):
-    result = pack_videos(videos, tmp_path, samples_per_shard=4, engine=RayEngine(max_tasks=2))
-    assert hashes(tmp_path) == hashes(packed_here) and len(hashes(tmp_path)) == 5
+def test_ray_gives_the_bytes_of_the_local_engine(cluster, videos, tmp_path):
+    here, out = tmp_path / "here", tmp_path / "ray"
+    pack_videos(videos, here, samples_per_shard=4)
+    result = pack_videos(videos, out, samples_per_shard=4, engine=RayEngine(max_tasks=2))
+    assert hashes(out) == hashes(here) and len(hashes(out)) == 5
     assert [video.path for video in result.skipped] == ["even/video05.mp4"]
-    again = pack_videos(videos, tmp_path, samples_per_shard=4, engine=RayEngine())
-    assert again.was_there
+    assert pack_videos(videos, out, samples_per_shard=4, engine=RayEngine()).was_there
 
 
 def test_videos_encoded_anew_have_the_bytes_of_the_local_engine(cluster, videos, tmp_path):
@@ -117,20 +128,21 @@ def test_images_have_the_bytes_of_the_local_engine(cluster, pictures, tmp_path):
     assert hashes(tmp_path / "1") == hashes(tmp_path / "2")
 
 
-def test_a_worker_that_dies_costs_a_second_try(cluster, videos, packed_here, tmp_path):
-    pack_while_workers_die(videos, tmp_path, times=1)
-    assert hashes(tmp_path) == hashes(packed_here)
+def test_a_worker_that_dies_costs_a_second_try(cluster, store, tmp_path):
+    pack_videos(store.list_file, tmp_path / "here", samples_per_shard=4)
+    pack_while_workers_die(store, tmp_path / "ray", times=1)
+    assert hashes(tmp_path / "ray") == hashes(tmp_path / "here")
 
 
-def test_workers_that_die_twice_end_the_pack_with_the_shards_name(
-    cluster, videos, packed_here, tmp_path
-):
+def test_workers_that_die_twice_end_the_pack_with_the_shards_name(cluster, store, tmp_path):
+    here, out = tmp_path / "here", tmp_path / "ray"
     message = r"^shard-000001\.tar could not be packed, its worker died again .*begin with even/"
     with pytest.raises(ShardError, match=message) as failure:
-        pack_while_workers_die(videos, tmp_path, times=2)
-    assert "\n" not in str(failure.value) and not (tmp_path / "index.json").exists()
-    pack_videos(videos, tmp_path, samples_per_shard=4)  # another engine goes on
-    assert hashes(tmp_path) == hashes(packed_here)
+        pack_while_workers_die(store, out, times=2)
+    assert "\n" not in str(failure.value) and not (out / "index.json").exists()
+    pack_videos(store.list_file, out, samples_per_shard=4)  # another engine goes on
+    pack_videos(store.list_file, here, samples_per_shard=4)
+    assert hashes(out) == hashes(here)
 
 
 def test_an_error_in_a_worker_is_raised_as_it_was(cluster, videos, tmp_path):
@@ -166,18 +178,37 @@ def test_only_so_many_tasks_wait_in_the_cluster(cluster, pictures, tmp_path, mon
     assert max(sizes) == 3 and len(hashes(tmp_path)) == 9
 
 
-def test_ctrl_c_cancels_the_tasks_and_the_next_pack_goes_on(cluster, videos, tmp_path):
-    command = [sys.executable, "-m", "data_pipelines", "pack", str(videos), str(tmp_path)]
+@pytest.fixture
+def heeding_interrupts():
+    """A test started in the background of a shell ignores SIGINT, and so would its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding_interrupts")
+def test_ctrl_c_cancels_the_tasks_and_the_next_pack_goes_on(cluster, store, tmp_path):
+    """Whoever writes the second shard gets no byte of a video until it is gone."""
+    reached, released, writers = threading.Event(), threading.Event(), []
+
+    def hold(request):
+        if found := writers_of("shard-000001", tmp_path):
+            writers.extend(found)
+            reached.set()
+            released.wait(60)
+
+    store.fault_of = hold
+    command = [sys.executable, "-m", "data_pipelines", "pack", str(store.list_file), str(tmp_path)]
     command += ["--samples-per-shard", "7", "--engine", "ray", "--ray-address", cluster]
     process = subprocess.Popen(
         [*command, "--workers", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / ".packing").glob("shard-000001.*.tmp")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+    was_reached = reached.wait(60)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    _, said = process.communicate(timeout=30)
+    assert was_reached, said
+    wait_until_gone(writers[0])
+    released.set()
     assert process.returncode != 0 and not (tmp_path / "index.json").exists()
     left = sorted(path.name for path in (tmp_path / ".packing").glob("shard-*.tar"))
     assert left == ["shard-000000.tar"]

@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
+from data_pipelines.__main__ import main
 from data_pipelines.packing import pack_videos
 from data_pipelines.scanning import scan_videos
+from data_pipelines.shard_index import ShardIndex
 
 
 @pytest.fixture
@@ -99,3 +101,42 @@ def test_a_scan_of_nothing_usable_is_one_line_and_writes_nothing(bad_folder, tmp
     with pytest.raises(ValueError, match=r"name ends in \.csv or \.parquet"):
         scan_videos(bad_folder, tmp_path / "m.json")
     assert not (tmp_path / "m.csv").exists()
+
+
+@pytest.mark.parametrize("extension", ["csv", "parquet"])
+def test_groups_go_from_a_list_through_scan_and_pack_into_the_split(
+    video_folder, tmp_path, extension
+):
+    """Else clips of one recording come to lie in both parts. The last row says no group."""
+    if extension == "parquet":
+        pytest.importorskip("pyarrow")
+    paths = sorted(video_folder.rglob("*.mp4"))
+    lines = [f"{path},group{number // 6}" for number, path in enumerate(paths[:-1])]
+    (tmp_path / "list.csv").write_text("\n".join(["path,group", *lines, f"{paths[-1]},"]))
+    manifest, packed, parts = (tmp_path / name for name in (f"m.{extension}", "packed", "parts"))
+    assert main(["scan", str(tmp_path / "list.csv"), str(manifest)]) == 0
+    assert main(["pack", str(manifest), str(packed)]) == 0
+    groups = [sample.group for sample in ShardIndex.load(packed).samples]
+    assert sorted(groups) == ["", *["group0"] * 6, *["group1"] * 5]
+    words = ["split", str(packed), "--out", str(parts), "--parts", "train=0.5", "val=0.5"]
+    assert main(words) == 0
+    train, val = (
+        {sample.group for sample in ShardIndex.load(parts / name).samples}
+        for name in ("train", "val")
+    )
+    assert train & val == set()
+
+
+def test_a_scan_says_what_it_did_not_look_at(bad_folder, tmp_path, capsys):
+    (bad_folder / "odd/good.srt").write_text("words")
+    assert main(["scan", str(bad_folder), str(tmp_path / "m.csv")]) == 0
+    assert "left out: 1 files of other types (.srt 1)" in capsys.readouterr().out
+
+
+def test_with_hashes_a_file_of_a_store_is_fetched_once(video_folder, tmp_path, web_store):
+    store = web_store(video_folder)
+    (tmp_path / "list.csv").write_text(f"{store.url}/odd/video01.mp4\n")
+    (row,) = scan_videos(tmp_path / "list.csv", tmp_path / "m.csv", with_sha256=True).rows
+    data = (video_folder / "odd/video01.mp4").read_bytes()
+    assert row["sha256"] == hashlib.sha256(data).hexdigest()
+    assert [request.last for request in store.requests] == [0, len(data) - 1]

@@ -3,11 +3,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import webdataset
 
 from data_pipelines.__main__ import main
 from data_pipelines.remote_files import RetryPolicy
 from data_pipelines.shard_check import check_shards
 from data_pipelines.shard_index import ShardIndex
+from data_pipelines.shard_reader import ShardReader
 
 
 @pytest.fixture
@@ -46,6 +48,30 @@ def test_a_video_that_does_not_decode_is_named_even_without_an_index(copied):
     assert problem.where.endswith(f"'{sample.key}'") and "not a video" in problem.reason
 
 
+def test_a_video_that_crashes_the_decoder_is_a_line_like_any_other(copied, tmp_path, capfd):
+    """`crashes_decord.mp4` has a few changed bytes, for which decord 0.6 ends with a segfault."""
+    bad = (Path(__file__).parent / "importers/crashes_decord.mp4").read_bytes()
+    with webdataset.TarWriter(str(tmp_path / "some.tar")) as writer:
+        for number, sample in enumerate(ShardIndex.load(copied).samples[:3]):
+            video = ShardReader().read(sample, "mp4") if number != 1 else bad
+            writer.write({"__key__": f"k{number}", "mp4": video})
+    assert main(["check", str(tmp_path / "some.tar")]) == 1
+    *problems, last = capfd.readouterr().out.splitlines()
+    assert last == "checked 3 samples in 1 shards: 1 problems"
+    assert problems[0].startswith(f"{tmp_path}/some.tar: 'k1': ") and len(problems) == 1
+
+
+def test_the_sample_whose_bytes_changed_is_named_beside_its_shard(copied, capsys):
+    sample = ShardIndex.load(copied).samples[7]
+    with Path(sample.shard).open("r+b") as file:
+        file.seek(sample.members["mp4"].offset + 100)
+        file.write(b"?!?!")
+    assert main(["check", str(copied)]) == 1
+    whole, one, _ = capsys.readouterr().out.splitlines()
+    assert whole == f"{sample.shard}: changed since it was packed (SHA-256 differs)"
+    assert one.startswith(f"{sample.shard}: '{sample.key}': '{sample.key}.mp4' is not what was")
+
+
 QUICK = RetryPolicy(3, 0.01, 0.03, timeout_seconds=3, stall_seconds=0.2)
 
 
@@ -75,6 +101,11 @@ def test_every_problem_of_remote_shards_is_named_by_its_url(copied, web_store):
             "status 500 (Internal Server Error) (given up after 3 attempts)",
         ),
         (f"{store.url}/shard-000002.tar", "changed since it was packed (SHA-256 differs)"),
+        (
+            f"{store.url}/shard-000002.tar: '{sample.key}'",
+            f"'{sample.key}.mp4' is not what was packed (CRC-32 differs at byte "
+            f"{sample.members['mp4'].offset}); pack it again",
+        ),
     }
 
 

@@ -128,6 +128,24 @@ def test_a_damaged_index_is_refused(copied, damage):
         ShardIndex.load(copied)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda sample: sample.pop("members"),
+        lambda sample: sample.update(label={}),
+        lambda sample: sample.update(members={"mp4": [2**70, 1, 1]}),
+        lambda sample: sample.update(members={"mp4": [0.5, 1, 1]}),
+        lambda sample: sample.update(members={"mp4": [1]}),
+    ],
+)
+def test_an_index_with_a_sample_of_no_sense_is_refused(copied, damage):
+    values = json.loads((copied / "index.json").read_text())
+    damage(values["shards"][1]["samples"][2])
+    (copied / "index.json").write_text(json.dumps(values))
+    with pytest.raises(ShardError, match=r"index\.json is damaged \(\w+Error"):
+        ShardIndex.load(copied)
+
+
 def test_an_index_may_not_point_out_of_its_folder(copied):
     text = (copied / "index.json").read_text()
     (copied / "index.json").write_text(text.replace("shard-000000.tar", "../../secret.tar"))

@@ -61,3 +61,13 @@ def test_counts_survive_a_round_trip_and_add_up():
     assert (second.num_seen, second.num_skipped) == (10, 3)
     assert second.keys == {"a": 2, "b": 1} and second.reasons == {"short": 1, "cut": 1, "late": 1}
     assert second.reason_of_key == {"a": "short", "b": "cut"}
+
+
+def test_what_an_index_left_out_counts_once_and_against_the_budget():
+    skips = SkipCounter(0.25)
+    for _ in range(2):  # a resume tells of it again
+        skips.leave_out({"a": "words"}, num_usable=3)
+    assert skips.left_out == {"a": "words"} and skips.num_skipped == 0
+    said = r"^2 of 5 samples cannot be used, more than max_skipped_fraction=0\.25: 'a': words; 'b'"
+    with pytest.raises(TooManySkippedError, match=said):
+        skips.leave_out({"a": "words", "b": "cut"}, num_usable=3)

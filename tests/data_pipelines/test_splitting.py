@@ -207,7 +207,7 @@ def test_a_part_that_would_be_empty_gets_the_smallest_group_and_a_remark(grouped
 
 def test_fewer_groups_than_parts_are_refused():
     samples = [sample(f"k{n}", group="one") for n in range(5)]
-    with pytest.raises(ValueError, match="2 parts cannot be made of 1 unit"):
+    with pytest.raises(ValueError, match=r"2 parts cannot be made of 1 unit.*\(--by key\)"):
         assign_parts(samples, SplitSettings(HALVES))
 
 
@@ -243,6 +243,36 @@ def test_another_split_is_replaced_on_demand_only(grouped, parts):
     layout = Layout(overwrite=True)
     other = split_shards(grouped, parts, SplitSettings(MOSTLY, seed=1), layout=layout)
     assert not any(part.written.was_there for part in other.parts)
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_refused_part_leaves_nothing_in_the_parts_before_it(grouped, tmp_path, exists):
+    shutil.copytree(grouped, tmp_path / "val")
+    if exists:
+        (tmp_path / "train").mkdir()
+        (tmp_path / "train/mine.txt").write_text("mine")
+    before = files_of(tmp_path)
+    with pytest.raises(ShardError, match=r"val already holds shards: .*--overwrite"):
+        split_shards(grouped, tmp_path, SplitSettings(MOSTLY))
+    assert files_of(tmp_path) == before
+    assert (tmp_path / "train").exists() == exists
+    assert not list(tmp_path.glob("*/.packing"))
+
+
+def test_what_an_earlier_split_had_begun_survives_a_refusal(grouped, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(SetInProgress, "finish", stop)
+        split_shards(grouped, tmp_path, SplitSettings(MOSTLY))
+    begun = files_of(tmp_path / "train")
+    assert "plan.json" in begun and ".packing/shard-000000.tar" in begun
+    shutil.rmtree(tmp_path / "val")
+    shutil.copytree(grouped, tmp_path / "val")
+    with pytest.raises(ShardError, match="val already holds shards"):
+        split_shards(grouped, tmp_path, SplitSettings(MOSTLY))
+    assert files_of(tmp_path / "train") == begun
 
 
 def test_a_split_stopped_between_its_parts_goes_on(grouped, parts, tmp_path, monkeypatch):

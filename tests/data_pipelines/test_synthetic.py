@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from data_pipelines.__main__ import main
 from data_pipelines.decoders import decoder_class
 from data_pipelines.manifest import scan_folder
+from data_pipelines.shard_index import ShardIndex
 from data_pipelines.synthetic import (
     DIRECTIONS,
     MOVING_SHAPE_SPECIFICATION,
@@ -55,6 +57,15 @@ def test_episodes_obey_their_actions_and_fit_their_specification():
         refuse_bad_episode(episode, MOVING_SHAPE_SPECIFICATION)
         expected = np.clip(episode.states[:-1] + episode.actions, 0.2, 0.8)
         np.testing.assert_allclose(episode.states[1:], expected, atol=1e-6)
+
+
+def test_synthesized_trajectories_can_be_split(tmp_path):
+    shards, parts = tmp_path / "shards", tmp_path / "parts"
+    words = ["synthesize", str(shards), "--trajectories", "4", "--frames", "4", "--size", "32"]
+    assert main(words) == 0
+    split = ["--parts", "train=0.75", "val=0.25"]
+    assert main(["split", str(shards), "--out", str(parts), *split]) == 0
+    assert ShardIndex.load(parts / "val").num_samples == 1
 
 
 def test_the_shape_is_drawn_where_the_state_says():

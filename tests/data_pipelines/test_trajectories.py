@@ -10,6 +10,7 @@ from data_pipelines.trajectories import (
     RunningMoments,
     StatisticsOfEpisodes,
     TrajectorySpecification,
+    differing_field,
     joined_names,
     refuse_bad_episode,
 )
@@ -150,6 +151,15 @@ def test_a_set_without_state_columns_has_statistics(specification):
     statistics.add(np.zeros((3, 0), np.float32), np.ones((2, 1), np.float32))
     assert statistics.result().state_mean == ()
     assert statistics.result().action_max == (1.0,)
+
+
+def test_the_first_field_that_differs_is_named(specification):
+    other = replace(specification, action_low=(-1.0,), action_high=(1.0,), frame="base")
+    assert differing_field(specification, replace(specification)) is None
+    assert differing_field(specification, other) == "action_low"
+    bounds = ("action_low", "action_high")
+    assert differing_field(other, specification, ignored=bounds) == "frame"
+    assert differing_field(other, specification, ignored=[*bounds, "frame"]) is None
 
 
 def test_joined_names_count_the_steps():

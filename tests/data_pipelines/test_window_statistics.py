@@ -9,6 +9,8 @@ import pytest
 
 from data_pipelines import window_statistics
 from data_pipelines.action_windows import ActionWindows
+from data_pipelines.merging import merge_shards
+from data_pipelines.sample_copying import Layout
 from data_pipelines.shard_index import INDEX_NAME, ShardIndex
 from data_pipelines.shards import pack_trajectories
 from data_pipelines.tar_headers import ShardError
@@ -132,6 +134,24 @@ def test_remote_shards_have_no_folder_to_keep_them_in(index):
               enumerate(index.shards)]  # fmt: skip
     assert statistics_path(replace(index, shards=tuple(shards)), summed(index)) is None
     assert statistics_path(index, summed(index)) is not None
+
+
+def test_statistics_of_data_that_are_replaced_go_with_them(index, folder, episode, specification):
+    statistics_of_windows(index, summed(index))
+    (folder / "statistics-mine.json").write_text("somebody else's")
+    assert len(files(folder)) == 2
+    episodes = [episode(number) for number in (7, 8)]
+    pack_trajectories(episodes, folder, specification=specification, overwrite=True)
+    assert files(folder) == ["statistics-mine.json"]
+
+
+def test_a_merge_that_replaces_a_set_removes_its_statistics(folder, trajectory_folder, tmp_path):
+    out, overwrite = tmp_path / "out", Layout(overwrite=True)
+    new = merge_shards(trajectory_folder, out).index
+    statistics_of_windows(new, summed(new))
+    assert len(files(out)) == 1
+    merge_shards(folder, out, layout=overwrite)
+    assert files(out) == []
 
 
 def test_a_trajectory_that_cannot_be_read_is_left_out_and_nothing_is_kept(index, folder, caplog):

@@ -1,9 +1,19 @@
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from jepa.command_line import OneLineParser, describe, is_expected, one_line, run
+from jepa.command_line import (
+    OneLineParser,
+    describe,
+    ended_at_once_by_interrupt,
+    is_expected,
+    one_line,
+    run,
+)
 
 
 def raising(error):
@@ -96,3 +106,47 @@ def test_a_wrong_option_is_one_line_that_names_the_program(capsys):
     line = capsys.readouterr().err
     assert line.startswith("error: argument --format: invalid choice: 'c'")
     assert line.endswith(" (jepa convert --help)\n") and line.count("\n") == 1
+
+
+def test_an_interrupt_may_say_how_to_go_on_and_only_one_rank_says_it(capsys, monkeypatch):
+    assert run(raising(KeyboardInterrupt("do it again")), []) == 130
+    assert capsys.readouterr().err == "interrupted; do it again\n"
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert run(raising(KeyboardInterrupt()), []) == 130
+    assert capsys.readouterr().err == ""
+
+
+SWALLOWING = """
+import time
+print("importing", flush=True)
+for _ in range(60):
+    try:
+        time.sleep(1)
+    except BaseException:  # as some libraries do around what is optional
+        pass
+"""
+
+
+def test_an_interrupt_ends_an_import_that_would_swallow_it(tmp_path):
+    (tmp_path / "swallowing.py").write_text(SWALLOWING)
+    program = (
+        "from jepa.command_line import ended_at_once_by_interrupt\n"
+        "with ended_at_once_by_interrupt(): import swallowing"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{Path(__file__).parents[2]}{os.pathsep}{tmp_path}"},
+    )
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20)[1] == "interrupted\n" and process.returncode == 130
+
+
+def test_after_an_import_ctrl_c_does_what_it_did_before():
+    before = signal.getsignal(signal.SIGINT)
+    with ended_at_once_by_interrupt():
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before

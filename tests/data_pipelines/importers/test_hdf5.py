@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from data_pipelines.__main__ import main
 from data_pipelines.importers.base import SourceError
 from data_pipelines.importers.hdf5 import open_source
-from data_pipelines.shards import pack_trajectories
+from data_pipelines.shards import ShardIndex, pack_trajectories
 
 h5py = pytest.importorskip("h5py")
 
@@ -284,8 +285,57 @@ def test_arrays_of_different_lengths_are_refused(tmp_path, robomimic):
     with h5py.File(path, "r+") as file:
         file["data/demo_0"].pop("actions")
         file["data/demo_0/actions"] = actions_of(9)
-    with pytest.raises(SourceError, match=r"demo_0: arrays must be equally long.*got \{9, 10\}"):
+    with pytest.raises(SourceError, match=r"demo_0: arrays must be equally long.*got \[9, 10\]"):
         only_episode(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda demo: demo.pop("actions"), "actions' is missing"),
+        (lambda demo: demo.pop("obs"), "obs/agentview_image' is missing"),
+        (lambda demo: demo["actions"].__setitem__((0, 0), np.nan), "actions that are not finite"),
+        (lambda demo: replaced(demo, actions_of(9)), "must be equally long"),
+        (lambda demo: replaced(demo, actions_of(10, 3)), r"must be \(rows, 7\), are \(10, 3\)"),
+    ],
+)
+def test_one_bad_demonstration_costs_itself_only(tmp_path, robomimic, damage, message, capsys):
+    path = robomimic(tmp_path / "lift.hdf5", rows=(10, 10, 10))
+    with h5py.File(path, "r+") as file:
+        damage(file["data/demo_1"])
+    with pytest.raises(SourceError, match=message):
+        open_source(path).episode(1)
+    assert main(["import", "hdf5", str(path), str(tmp_path / "out")]) == 0
+    assert "skipped 1 of 3: lift.hdf5/demo_1: " in capsys.readouterr().out
+    index = ShardIndex.load(tmp_path / "out")
+    assert [sample.key for sample in index.samples] == ["lift/demo_0", "lift/demo_2"]
+
+
+def test_the_layout_is_that_of_the_first_demonstration_that_has_one(tmp_path, robomimic):
+    path = robomimic(tmp_path / "lift.hdf5", rows=(10, 8))
+    with h5py.File(path, "r+") as file:
+        file["data/demo_0"].pop("obs")
+    source = open_source(path)
+    assert source.layout.cameras == ("agentview_image",)
+    assert len(source.episode(1).frames) == 8
+    with pytest.raises(SourceError, match="obs/agentview_image' is missing"):
+        source.episode(0)
+
+
+def replaced(demo, actions):
+    demo.pop("actions")
+    demo["actions"] = actions
+
+
+def test_a_damaged_file_among_others_costs_itself_only(tmp_path, robomimic):
+    for name in "abc":
+        robomimic(tmp_path / f"{name}.hdf5", rows=(4, 4))
+    (tmp_path / "a.hdf5").write_bytes(b"PK")
+    source = open_source(tmp_path)
+    assert [one.name for one in source.listed][:2] == ["a.hdf5", "b.hdf5/demo_0"]
+    assert source.episode(1).key == "b/demo_0"
+    with pytest.raises(SourceError, match=r"a\.hdf5: no HDF5 file, or damaged"):
+        source.episode(0)
 
 
 def test_a_file_that_is_no_hdf5_is_refused(tmp_path):

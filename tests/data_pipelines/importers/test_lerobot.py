@@ -8,16 +8,18 @@ import gc
 import io
 import json
 import weakref
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from data_pipelines.__main__ import main
 from data_pipelines.frames import DecodeError
 from data_pipelines.importers import lerobot
 from data_pipelines.importers.base import SourceError
 from data_pipelines.importers.lerobot import open_source
-from data_pipelines.shards import pack_trajectories
+from data_pipelines.shards import ShardIndex, pack_trajectories
 from data_pipelines.video_writing import write_mp4
 
 pa = pytest.importorskip("pyarrow")
@@ -464,16 +466,44 @@ def test_a_state_that_is_no_vector_is_refused(folder):
     refused(folder, r"feature 'observation\.state' must be \(dim,\), got shape \[2, 3\]")
 
 
-def test_a_missing_video_is_named_before_any_work(folder):
+def test_a_missing_file_costs_its_own_episodes_only(folder):
     (folder / "videos" / CAMERA / "chunk-001/file-000.mp4").unlink()
-    with pytest.raises(SourceError, match=r"chunk-001/file-000\.mp4 is missing \(episode 4\)"):
-        open_source(folder)
-
-
-def test_missing_rows_are_named_before_any_work(folder):
+    source = open_source(folder)
+    with pytest.raises(SourceError, match=r"chunk-001/file-000\.mp4 is missing; download it"):
+        source.episode(4)
+    assert source.episode(3).key == "episode-000003"
     (folder / "data/chunk-000/file-001.parquet").unlink()
-    with pytest.raises(SourceError, match=r"chunk-000/file-001\.parquet is missing \(episode 3\)"):
+    with pytest.raises(SourceError, match=r"chunk-000/file-001\.parquet is missing; download it"):
+        open_source(folder).episode(3)
+
+
+def test_a_set_without_a_whole_episode_is_refused_before_any_work(folder):
+    for path in (folder / "videos").rglob("*.mp4"):
+        path.unlink()
+    with pytest.raises(SourceError, match=r"chunk-000/file-000\.mp4 is missing \(episode 0\)"):
         open_source(folder)
+
+
+def test_one_truncated_video_costs_its_own_episodes_only(folder, tmp_path, capsys):
+    """Two episodes lie in it; it is a real file without its end, and the real command."""
+    path = folder / "videos" / CAMERA / "chunk-000/file-001.mp4"
+    path.write_bytes(path.read_bytes()[:-500])
+    assert main(["import", "lerobot", str(folder), str(tmp_path / "out")]) == 0
+    index = ShardIndex.load(tmp_path / "out")
+    assert [sample.key for sample in index.samples] == [f"episode-00000{n}" for n in (0, 1, 4)]
+    assert [video.path for video in index.skipped] == ["episode-000002", "episode-000003"]
+    assert "imported 3 of 5 episodes" in capsys.readouterr().out
+
+
+def test_a_video_that_cannot_be_opened_is_read_once(folder, monkeypatch):
+    path = folder / "videos" / CAMERA / "chunk-000/file-001.mp4"
+    path.write_bytes(path.read_bytes()[:-500])
+    source, reads, read = open_source(folder), [], type(path).read_bytes
+    monkeypatch.setattr(type(path), "read_bytes", lambda self: reads.append(self) or read(self))
+    for number in (2, 3, 4):
+        with suppress(DecodeError):
+            source.episode(number)
+    assert [one.name for one in reads] == ["file-001.mp4", "file-000.mp4"]
 
 
 def test_a_video_cut_in_its_bytes_is_refused(folder):

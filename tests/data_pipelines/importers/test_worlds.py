@@ -1,12 +1,15 @@
 """Data sets as stable-worldmodel's HDF5, video and folder writers lay them out."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from data_pipelines.__main__ import main
 from data_pipelines.importers.base import SourceError
 from data_pipelines.importers.worlds import open_source
-from data_pipelines.shards import pack_trajectories
+from data_pipelines.shards import ShardIndex, pack_trajectories
 from data_pipelines.video_writing import write_mp4
 
 LENGTHS = (6, 4, 9)
@@ -177,15 +180,49 @@ def test_a_missing_column_is_named(hdf5_set, video_set, missing):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"ep_offset": np.array([0, 6, 100])}, "an episode has rows 100 to 108, 'action' has 19"),
         ({"ep_offset": np.array([0, 6])}, "3 ep_len for 2 ep_offset"),
-        ({"ep_len": np.array([6, 0, 9])}, "each length at least 1"),
-        ({"action": np.full((19, 2), np.nan)}, "not finite within an episode"),
+        ({"action": np.full((19, 2), np.nan)}, "in no episode finite and long enough"),
     ],
 )
 def test_rows_that_make_no_episodes_are_refused(hdf5_set, more, message):
     with pytest.raises(SourceError, match=message):
         open_source(hdf5_set(**more))
+
+
+def with_nan(row):
+    actions = columns()["action"]
+    actions[row] = np.nan
+    return {"action": actions}
+
+
+@pytest.mark.parametrize(
+    ("more", "bad", "message"),
+    [
+        ({"ep_offset": np.array([0, 6, 100])}, 2, r"is 9 steps long and has \{'actions': 0, "),
+        ({"ep_offset": np.array([0, -6, 10])}, 1, "begins at row -6"),
+        ({"ep_len": np.array([6, 0, 9])}, 1, "is 0 steps long"),
+        (with_nan(7), 1, "'action' is not finite before its last row"),
+    ],
+)
+def test_rows_of_one_episode_that_cannot_be_used_cost_this_one_only(
+    hdf5_set, tmp_path, more, bad, message
+):
+    path = hdf5_set(**more)
+    with pytest.raises(SourceError, match=message):
+        open_source(path).episode(bad)
+    assert main(["import", "worlds", str(path), str(tmp_path / "out")]) == 0
+    index = ShardIndex.load(tmp_path / "out")
+    assert [video.path for video in index.skipped] == [f"episode-{bad:06d}"]
+    assert index.num_samples == 2 and index.specification.action_low == (-1.0, -1.0)
+
+
+def test_a_video_that_ends_its_decoder_costs_one_episode(video_set, tmp_path, capsys):
+    crashing = Path(__file__).parent / "crashes_decord.mp4"
+    (video_set / "pixels/ep_1.mp4").write_bytes(crashing.read_bytes())
+    assert main(["import", "worlds", str(video_set), str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "skipped 1 of 3: episode-000001: the process that read it crashed on it" in said
+    assert ShardIndex.load(tmp_path / "out").num_samples == 2
 
 
 def test_a_column_shorter_than_the_others_is_refused(hdf5_set, frames):
