@@ -21,6 +21,7 @@ from jepa.objectives.ranks import num_ranks, sum_over_ranks
 
 logger = logging.getLogger(__name__)
 MAX_ROWS = 4096  # singular values of more rows cost time and change little
+LEAST_RANK = 1.5  # 1 is one direction; a floor below it would never be met
 DEAD_SHARE = 0.01  # of the median dimension's standard deviation: what varies less is dead
 
 
@@ -119,7 +120,7 @@ class CollapsePolicy:
     Args:
         on_collapse: say it, once, or stop the run as well.
         min_rank_fraction: the effective rank of all tokens must not be below this share of the
-            dimensions, in [0, 1].
+            dimensions, in [0, 1], nor below 1.5; 0: any rank will do.
         min_std: neither the standard deviation of a dimension over tokens nor that over clips must
             be below this; targets have a norm of about 1 a dimension.
         patience: measurements in a row that have to be bad.
@@ -151,7 +152,7 @@ class CollapseMonitor:
             raise ValueError(f"every_n_steps must be at least 1, got {every_n_steps}")
         self.policy = policy or CollapsePolicy()
         self.every_n_steps = every_n_steps
-        self.warned = False
+        self.warned = self._is_told = False
         self._bad_in_a_row = 0
         self._ended_at: float | None = None
 
@@ -160,7 +161,12 @@ class CollapseMonitor:
         return step == 0 or (step + 1) % self.every_n_steps == 0
 
     def measure(
-        self, tokens: Tensor, target: nn.Module | None = None, online: nn.Module | None = None
+        self,
+        tokens: Tensor,
+        target: nn.Module | None = None,
+        online: nn.Module | None = None,
+        *,
+        is_trained: bool = True,
     ) -> dict[str, Tensor]:
         """Returns what to log for target tokens (batch, tokens, dim). Every rank has to call this.
 
@@ -170,6 +176,7 @@ class CollapseMonitor:
             tokens: (batch, tokens, dim).
             target: the encoder that follows, if there is one.
             online: the encoder that it follows.
+            is_trained: False before the first update, when nothing can have collapsed yet.
 
         Raises:
             ValueError: if the representation has collapsed and the policy says to stop.
@@ -186,7 +193,8 @@ class CollapseMonitor:
         }
         if target is not None and online is not None and target is not online:
             report["collapse/target_online_distance"] = target_online_distance(target, online)
-        self._judge(report, dim=tokens.shape[-1], num_clips=len(tokens))
+        if is_trained:
+            self._judge(report, dim=tokens.shape[-1], num_clips=len(tokens))
         if self._ended_at is not None:  # its share of the time since the last one
             now = time.perf_counter()
             report["health/seconds_share"] = torch.tensor((now - began_at) / (now - self._ended_at))
@@ -194,13 +202,15 @@ class CollapseMonitor:
         return report
 
     def _judge(self, report: dict[str, Tensor], *, dim: int, num_clips: int) -> None:
-        policy, floor = self.policy, self.policy.min_rank_fraction * dim
+        policy = self.policy
+        floor = max(policy.min_rank_fraction * dim, LEAST_RANK * (policy.min_rank_fraction > 0))
         names = ("effective_rank", "feature_std", "clip_std")
         rank, std, between_clips = (report[f"collapse/{name}"].item() for name in names)
         low_between = num_clips > 1 and between_clips < policy.min_std
         is_low = rank < floor or std < policy.min_std or low_between
         is_bad = _on_all_ranks(is_low, device=report["collapse/feature_std"].device)
         self._bad_in_a_row = self._bad_in_a_row + 1 if is_bad else 0
+        self._is_told = self._is_told and is_bad  # one that recovers may collapse again
         if self._bad_in_a_row < policy.patience:
             return
         line = (
@@ -211,9 +221,9 @@ class CollapseMonitor:
         )
         if policy.on_collapse == "stop":
             raise ValueError(f"{line}; on_collapse=warn goes on")
-        if not self.warned and rank_zero_only.rank == 0:
+        if not self._is_told and rank_zero_only.rank == 0:
             logger.warning("%s", line)
-        self.warned = True
+        self.warned = self._is_told = True
 
 
 def _at_most(limit: int, rows: Tensor) -> Tensor:

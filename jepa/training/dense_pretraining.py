@@ -15,7 +15,7 @@ from torch import Tensor
 from jepa.masking import Mask
 from jepa.models import MaskedLatentPredictor, VideoEncoder, take_tokens
 from jepa.models.encoder import Grid
-from jepa.objectives import DenseL1, LossTerms, mean_terms
+from jepa.objectives import DenseL1, LossTerms, Objective, mean_terms
 from jepa.training.pretraining import Pretraining
 
 
@@ -52,14 +52,33 @@ class DensePretraining(Pretraining):
         objective: DenseL1 | None = None,
         **options: Any,  # noqa: ANN401 - those of Pretraining, which refuses all others
     ) -> None:
+        objective = objective or DenseL1(num_levels=len(encoder.level_indices))
+        super().__init__(encoder, predictor, objective=objective, **options)
+        self.objective: DenseL1 = objective
+
+    def refuse_misfit(
+        self,
+        encoder: VideoEncoder,
+        predictor: MaskedLatentPredictor,
+        objective: Objective | None,
+    ) -> None:
+        """Raises unless all levels of the encoder are predicted, at visible places too."""
         if predictor.context_proj is None:
             raise ValueError(
                 "DensePretraining needs a predictor with predicts_context=true: it predicts the "
                 "visible places too"
             )
-        objective = objective or DenseL1(num_levels=len(encoder.level_indices))
-        super().__init__(encoder, predictor, objective=objective, **options)
-        self.objective: DenseL1 = objective
+        num_levels = len(encoder.level_indices)
+        if isinstance(objective, DenseL1) and objective.num_levels != num_levels:
+            raise ValueError(
+                f"objective.num_levels={objective.num_levels} must be that of the encoder's "
+                f"levels, {num_levels}"
+            )
+        if predictor.input_dim != self.context_dim(encoder):
+            raise ValueError(
+                f"predictor.num_levels x encoder_dim = {predictor.input_dim} must be the encoder's "
+                f"{num_levels} levels x {encoder.dim}"
+            )
 
     def context_dim(self, encoder: VideoEncoder) -> int:
         """All levels come side by side."""
@@ -106,6 +125,6 @@ class DensePretraining(Pretraining):
             context_ids=mask.context_ids,
             target_ids=mask.target_ids,
             grid=grid,
-            step=self.global_step,
+            step=self.global_step if self.training else self.objective.warmup_end_step,
         )
         return LossTerms(hidden.total + visible.total, hidden.parts | visible.parts)

@@ -59,6 +59,10 @@ class Distillation(Pretraining):
         super().on_validation_start()
         self.teacher.to(self.device)
 
+    def watched_tokens(self, video: Tensor, target: Tensor) -> Tensor:
+        """The student's: the teacher's do not change."""
+        return self.target_encoder(video)
+
     def target_network(self) -> tuple[VideoEncoder, bool]:
         """The teacher, without gradient."""
         return self.teacher, False

@@ -25,7 +25,7 @@ from jepa.models import (
     take_tokens,
 )
 from jepa.models.encoder import Grid
-from jepa.objectives import LatentL1, LossTerms, Objective, mean_terms
+from jepa.objectives import DenseL1, LatentL1, LossTerms, Objective, mean_terms
 from jepa.training.collapse import CollapseMonitor, CollapsePolicy
 from jepa.training.online_target import OnlineTarget
 from jepa.training.optimization import OptimizedModule
@@ -76,11 +76,7 @@ class Pretraining(OptimizedModule):
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **optimization)
         parts = ("encoder", "predictor", "masks", "image_masks", "objective")
         self.save_hyperparameters(ignore=parts)
-        if predictor.input_dim != self.context_dim(encoder):
-            raise ValueError(
-                f"predictor.encoder_dim={predictor.input_dim} must be the encoder's "
-                f"dim={self.context_dim(encoder)}"
-            )
+        self.refuse_misfit(encoder, predictor, objective)
         self.encoder, self.predictor = encoder, predictor
         self.target_encoder = self.make_target_encoder(encoder, momentum=ema_momentum)
         self.objective = objective or LatentL1()
@@ -91,6 +87,7 @@ class Pretraining(OptimizedModule):
         self.image_masks = image_masks or [MultiBlock(num_blocks=10, target_fraction=0.75)]
         self.seed = seed
         self.collapse = CollapseMonitor(collapse_policy, every_n_steps=monitor_every_n_steps)
+        self._measured_at_step = -1
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Mask, encode, predict, compare."""
@@ -101,7 +98,7 @@ class Pretraining(OptimizedModule):
         self.loss_watch.note(loss.total, batch.keys)
         self.log("loss/total", loss.total, prog_bar=True)
         self.log_dict({f"loss/{name}": part for name, part in loss.parts.items()})
-        self._log_health(target)
+        self._log_health(video, target)
         return loss.total + self._nothing_of_idle_parameters(video)
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
@@ -193,6 +190,33 @@ class Pretraining(OptimizedModule):
         """Returns what the target comes from: a slow copy of the encoder."""
         return TargetEncoder(encoder, momentum=momentum)
 
+    def refuse_misfit(
+        self,
+        encoder: VideoEncoder,
+        predictor: MaskedLatentPredictor,
+        objective: Objective | None,
+    ) -> None:
+        """Raises if parts do not fit one another, or if some of them would learn nothing."""
+        if predictor.input_dim != self.context_dim(encoder):
+            raise ValueError(
+                f"predictor.encoder_dim={predictor.input_dim} must be the encoder's "
+                f"dim={self.context_dim(encoder)}"
+            )
+        dense = {
+            "encoder.levels": len(encoder.level_indices) > 1,
+            "predictor.predicts_context": predictor.context_proj is not None,
+            "objective=DenseL1": isinstance(objective, DenseL1),
+        }
+        if idle := [name for name, is_given in dense.items() if is_given]:
+            raise ValueError(
+                f"{type(self).__name__} has no use for {' and '.join(idle)}: leave it out, or take "
+                "jepa.training.dense_pretraining.DensePretraining"
+            )
+
+    def watched_tokens(self, video: Tensor, target: Tensor) -> Tensor:
+        """Returns what may collapse and is watched, (batch, tokens, dim): the targets."""
+        return target
+
     def context_dim(self, encoder: VideoEncoder) -> int:
         """Width of what the predictor gets of a visible token."""
         return encoder.dim
@@ -255,9 +279,13 @@ class Pretraining(OptimizedModule):
         time, height, width = video.shape[2:]
         return self.encoder.grid_of((time, height, width))
 
-    def _log_health(self, target: Tensor) -> None:
-        if self.collapse.is_due(self.global_step):
-            report = self.collapse.measure(target, self.target_encoder.encoder, self.encoder)
+    def _log_health(self, video: Tensor, target: Tensor) -> None:
+        step = self.global_step
+        if self.collapse.is_due(step) and step != self._measured_at_step:
+            self._measured_at_step = step  # once a step, also where it has several batches
+            tokens = self.watched_tokens(video, target)
+            pair = (self.target_encoder.encoder, self.encoder)
+            report = self.collapse.measure(tokens, *pair, is_trained=step > 0)
             rank = report.pop("collapse/effective_rank")
             self.log("collapse/effective_rank", rank, prog_bar=True)
             self.log_dict(report)

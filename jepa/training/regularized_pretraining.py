@@ -13,10 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from data_pipelines.batch import ClipBatch
 from jepa.masking import Mask, MaskSampler, MultiBlock
 from jepa.models import MaskedLatentPredictor, VideoEncoder, normalize_pixels
 from jepa.models.encoder import Grid
-from jepa.objectives import LatentMSE, LossTerms, Objective, Regularizer, SIGReg
+from jepa.objectives import (
+    LatentMSE,
+    LossTerms,
+    Objective,
+    Regularizer,
+    SIGReg,
+    TemporalSimilarity,
+)
 from jepa.objectives.ranks import sum_over_ranks
 from jepa.training.collapse import CollapsePolicy
 from jepa.training.online_target import OnlineTarget
@@ -45,7 +53,8 @@ class RegularizedPretraining(Pretraining):
         num_places: places of a clip whose embeddings are regularized at a step, evenly spread.
         masks: None: one mask of 8 blocks that hides half. There is no teacher's pass to share.
         objective: None: `LatentMSE`, with gradient into the target.
-        collapse_policy: None: as ever, but for a floor of 0.05 of what should vary by 1.
+        collapse_policy: None: a floor of 0.05 of what should vary by 1, and of a fifth of the
+            dimensions of what should fill them all.
         options: see `Pretraining`; there is no teacher, so `ema_momentum` has no use here.
 
     Raises:
@@ -73,7 +82,7 @@ class RegularizedPretraining(Pretraining):
             predictor,
             masks=masks or [MultiBlock(num_blocks=8, target_fraction=0.5)],
             objective=objective or LatentMSE(stop_gradient=False),
-            collapse_policy=collapse_policy or CollapsePolicy(min_std=0.05),
+            collapse_policy=collapse_policy or CollapsePolicy(min_std=0.05, min_rank_fraction=0.2),
             **options,
         )
         if num_places < 1 or not prediction_weight > 0:
@@ -86,19 +95,24 @@ class RegularizedPretraining(Pretraining):
                 f"the predictor puts out {predictor.output_dim} channels, what it predicts has "
                 f"{embedding_dim}: set predictor.output_dim={embedding_dim}"
             )
+        if any(isinstance(regularizer, TemporalSimilarity) for regularizer in regularizers or []):
+            raise ValueError(
+                "TemporalSimilarity compares neighbouring times, and what is regularized here are "
+                "places of clips: it is for jepa.training.joint_training.JointTraining"
+            )
         self.regularizers = nn.ModuleList([SIGReg()] if regularizers is None else regularizers)
         self.projector = nn.Linear(encoder.dim, embedding_dim)
         self.prediction_weight, self.num_places = prediction_weight, num_places
         self.register_buffer("is_calibrated", torch.tensor(False))
+        self._has_looked = False
 
-    def on_fit_start(self) -> None:
-        """Scales the projector, unless a checkpoint brought it along."""
-        super().on_fit_start()
-        if not self.is_calibrated:
-            batch = next(iter(self._data.train_dataloader()))  # pyright: ignore
-            batch = self.trainer.strategy.batch_to_device(batch)
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        """As ever, after the projector was scaled by the first batch of all."""
+        if not self._has_looked and not self.is_calibrated:
             self.calibrate(normalize_pixels(batch.video))
             self.is_calibrated.fill_(True)
+        self._has_looked = True  # a look at the flag on a GPU waits for it
+        return super().training_step(batch, batch_idx)
 
     @torch.no_grad()
     def calibrate(self, video: Tensor) -> None:

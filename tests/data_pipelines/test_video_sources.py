@@ -144,7 +144,7 @@ def test_what_cannot_be_looked_up_now_is_not_taken_for_missing(
     monkeypatch.setattr("data_pipelines.remote_files.time.sleep", lambda seconds: None)
     store = web_store(video_folder)
     store.fault_of = lambda request: "503"
-    with pytest.raises(OSError, match=r"status 503 .*given up after 5 attempts"):
+    with pytest.raises(OSError, match=r"status 503 .*given up after 8 attempts"):
         size_and_time(store.url, "odd/video03.mp4")
 
 

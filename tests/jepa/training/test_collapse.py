@@ -146,7 +146,7 @@ def test_clips_that_look_alike_are_seen_in_the_rank_over_clips():
 @pytest.mark.parametrize("collapsed", [LOW_RANK, TINY, ALIKE], ids=["rank", "std", "clips"])
 def test_collapse_is_said_once_and_only_when_it_is_there(collapsed, monitor, caplog):
     with caplog.at_level(logging.WARNING):
-        for tokens in (HEALTHY, collapsed, collapsed, HEALTHY, collapsed):
+        for tokens in (HEALTHY, collapsed, collapsed, collapsed):
             measure(monitor, tokens)
     (record,) = caplog.records
     assert "the representation is collapsing: effective rank" in record.getMessage()
@@ -186,3 +186,24 @@ def test_a_policy_out_of_range_is_refused(options):
         ValueError, match=r"min_rank_fraction must be in \[0, 1\], min_std at least"
     ):
         CollapsePolicy(**options)
+
+
+def test_nothing_has_collapsed_before_the_first_update(caplog):
+    monitor = CollapseMonitor(every_n_steps=1)
+    monitor.measure(ALIKE, is_trained=False)
+    assert not monitor.warned
+    assert caplog.text == ""
+
+
+def test_a_representation_that_recovered_may_collapse_again_and_is_told_again(caplog):
+    monitor = CollapseMonitor(every_n_steps=1)
+    for tokens in (ALIKE, ALIKE, HEALTHY, ALIKE):
+        monitor.measure(tokens)
+    assert caplog.text.count("the representation is collapsing") == 2
+
+
+def test_the_floor_of_a_narrow_representation_is_above_the_least_rank_there_is():
+    line = torch.randn(64, 1, 1) * torch.ones(1, 1, 16)  # 16 dimensions, one direction
+    monitor = CollapseMonitor(CollapsePolicy(min_std=0.0), every_n_steps=1)
+    monitor.measure(line)
+    assert monitor.warned

@@ -96,5 +96,19 @@ def test_a_predictor_of_targets_only_is_refused():
 
 
 def test_a_predictor_of_another_number_of_levels_is_refused():
-    with pytest.raises(ValueError, match=r"encoder_dim=48 must be the encoder's dim=96"):
+    with pytest.raises(ValueError, match=r"= 48 must be the encoder's 2 levels x 48"):
         make_model(num_levels=1)
+    with pytest.raises(ValueError, match=r"num_levels=4 must be that of the encoder's levels, 2"):
+        make_model(objective=DenseL1())
+
+
+def test_validation_counts_the_context_whatever_the_step():
+    late = DenseL1(num_levels=2, warmup_start_step=100, warmup_end_step=200)
+    model, video = make_model(objective=late), torch.randn(2, 3, 4, 32, 32)
+    masks = model.sample_masks(video, step=0)
+    predicted, target = model.predict(video, masks), model.target(video)
+    early = model.compare(predicted, target, masks, grid=GRID)
+    evaluated = model.eval().compare(predicted, target, masks, grid=GRID)
+    torch.testing.assert_close(early.total, early.parts["prediction"])
+    parts = evaluated.parts
+    torch.testing.assert_close(evaluated.total, parts["prediction"] + 0.5 * parts["context"])

@@ -67,6 +67,12 @@ def test_the_target_is_the_teachers_and_without_gradient(teacher_folder):
     assert not target.requires_grad
 
 
+def test_health_is_that_of_the_student(teacher_folder):
+    student, video = make_student(teacher_folder), torch.randn(2, 3, 4, 32, 32)
+    watched = student.watched_tokens(video, student.target(video))
+    assert torch.equal(watched, student.target_encoder(video))
+
+
 def test_the_teacher_is_in_no_checkpoint_and_a_resumed_run_reads_it_again(
     teacher_folder, clip_shards, make_trainer, tmp_path
 ):

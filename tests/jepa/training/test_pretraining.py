@@ -15,7 +15,7 @@ from data_pipelines.datamodules import ClipDataModule
 from jepa.checkpoints.native import load_encoder
 from jepa.masking import Future, MultiBlock
 from jepa.models import MaskedLatentPredictor, VideoEncoder, normalize_pixels, take_tokens
-from jepa.objectives import LossTerms, Objective
+from jepa.objectives import DenseL1, LossTerms, Objective
 from jepa.training.pretraining import Pretraining
 from jepa.training.schedules import WarmupCosine
 
@@ -253,6 +253,41 @@ def test_two_processes_train_one_encoder_and_resume(clip_shards, tmp_path):
     assert (trainer["devices"], trainer["max_steps"]) == (2, 6)
 
 
+@pytest.mark.parametrize(
+    ("encoder_options", "predictor_options", "options", "named"),
+    [
+        ({"levels": (0, 1)}, {}, {}, "encoder.levels"),
+        ({}, {"predicts_context": True}, {}, "predictor.predicts_context"),
+        ({}, {}, {"objective": DenseL1()}, "objective=DenseL1"),
+    ],
+)
+def test_parts_that_would_learn_nothing_are_refused(
+    encoder_options, predictor_options, options, named
+):
+    encoder = VideoEncoder(dim=48, depth=2, num_heads=4, **encoder_options)
+    predictor = MaskedLatentPredictor(
+        encoder_dim=48, dim=24, depth=1, num_heads=2, **predictor_options
+    )
+    with pytest.raises(ValueError, match=f"Pretraining has no use for {named}: leave it out"):
+        Pretraining(encoder, predictor, **options)
+
+
+def test_health_is_measured_once_a_step_also_where_a_step_has_several_batches(
+    make_data, make_trainer, monkeypatch
+):
+    model = make_model(monitor_every_n_steps=1)
+    trained = []
+    measure = model.collapse.measure
+
+    def remember(*arguments, is_trained):
+        trained.append(is_trained)
+        return measure(*arguments, is_trained=is_trained)
+
+    monkeypatch.setattr(model.collapse, "measure", remember)
+    make_trainer(3, accumulate_grad_batches=2).fit(model, make_data())
+    assert trained == [False, True, True]
+
+
 def make_model_of_videos_and_images():
     sizes = {"image_size": 32, "clip_length_frames": 4, "patch_size": 8, "depth": 1}
     torch.manual_seed(0)
@@ -276,7 +311,7 @@ def test_images_are_clips_of_one_frame_with_masks_of_their_own():
 def test_every_parameter_gets_a_gradient_from_images_and_from_videos_alike(frames, monkeypatch):
     model = make_model_of_videos_and_images()
     monkeypatch.setattr(Pretraining, "_batches_trained", 0)
-    monkeypatch.setattr(Pretraining, "_log_health", lambda self, target: None)
+    monkeypatch.setattr(Pretraining, "_log_health", lambda self, video, target: None)
     monkeypatch.setattr(model, "log", lambda *a, **k: None)
     monkeypatch.setattr(model, "log_dict", lambda *a, **k: None)
     video = torch.randint(0, 256, (2, 3, frames, 32, 32), dtype=torch.uint8)

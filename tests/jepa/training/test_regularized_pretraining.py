@@ -5,7 +5,7 @@ from data_pipelines.datamodules import ClipDataModule
 from jepa.checkpoints.native import load_encoder
 from jepa.masking import MultiBlock
 from jepa.models import MaskedLatentPredictor, VideoEncoder, take_tokens
-from jepa.objectives import LatentMSE, SIGReg, VICReg
+from jepa.objectives import LatentMSE, SIGReg, TemporalSimilarity, VICReg
 from jepa.training.regularized_pretraining import RegularizedPretraining
 
 GRID = (2, 4, 4)
@@ -145,6 +145,10 @@ def test_the_optimizer_has_the_projector_and_no_parameter_twice():
     ("options", "message"),
     [
         ({"output_dim": 24}, "puts out 24 channels, what it predicts has 16: set predictor"),
+        (
+            {"regularizers": [TemporalSimilarity()]},
+            "TemporalSimilarity compares neighbouring times",
+        ),
         ({"num_places": 0}, "num_places must be at least 1"),
         ({"prediction_weight": 0.0}, "prediction_weight above 0"),
     ],
