@@ -1,7 +1,8 @@
-"""Latent spaces for world models: what a frozen encoder's patch tokens become before dynamics.
+"""Latent spaces for world models: what an encoder's patch tokens become before dynamics.
 
 `PatchTokens` is the layout of V-JEPA 2-AC. `SlowFeatures` is a linear map of the patch tokens,
 fitted in closed form to trajectories, whose distance follows the way and not the beeline.
+`PooledTokens` is one vector a frame, learned together with the encoder.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jepa.models.standardization import Standardization
+
 MAX_INPUTS = 8192  # the covariance of more does not fit: 8192 ** 2 doubles are half a gigabyte
 MIN_VARIATION = 1e-9  # variance over mean square of features that still counts as varying
 
@@ -23,13 +26,15 @@ class LatentSpace(nn.Module, ABC):
     Attributes:
         output: how dynamics write their prediction: "normed" is an absolute, layer-normed latent,
             "residual" is added to the latest latent.
+        is_learned: True if it has parameters, which are trained together with the encoder.
     """
 
     output: Literal["normed", "residual"]
+    is_learned: bool = False
 
     @abstractmethod
     def build(self, grid: tuple[int, int], dim: int) -> None:
-        """Allocates buffers for patch tokens of `grid` (height, width) and `dim`."""
+        """Makes what depends on the `grid` (height, width) and the `dim` of patch tokens."""
 
     @property
     @abstractmethod
@@ -192,10 +197,7 @@ class SlowFeatures(LatentSpace):
         """Layer-norms, pools and flattens (..., patches, encoder_dim) to (..., inputs)."""
         tokens = F.layer_norm(tokens, tokens.shape[-1:])
         if self.pool_grid is not None:
-            *leading, _, dim = tokens.shape
-            image = tokens.reshape(-1, *self.patch_grid, dim).permute(0, 3, 1, 2)
-            pooled = F.adaptive_avg_pool2d(image, self.pool_grid).permute(0, 2, 3, 1)
-            tokens = pooled.reshape(*leading, -1, dim)
+            tokens = _average_pooled(tokens, self.patch_grid, self.pool_grid)
         return tokens.flatten(-2)
 
     @torch.no_grad()
@@ -243,6 +245,88 @@ class SlowFeatures(LatentSpace):
         return (self.speed / self.speed[0]).sqrt()
 
 
+class PooledTokens(LatentSpace):
+    """One learned vector a frame: a linear map of pooled patch tokens (LeWM, arXiv:2603.19312).
+
+    It is trained together with the encoder, see `jepa.training.joint_training.JointTraining`.
+    Distance is the root of the mean squared difference.
+
+    Args:
+        dim: width of the vector. Wider than what there is to know, and a Gaussian cannot be reached
+            (LeWM); narrower, and something is left out.
+        pool_grid: patch tokens are averaged to this (height, width), which the map sees side by
+            side; (1, 1) is the mean over the frame: the encoder must say by itself what is where.
+        is_standardized: standardise the pooled features before the map, see
+            `jepa.models.standardization.Standardization`.
+        is_normed: layer-norm the vector, without learned scale (eb_jepa); dynamics then write an
+            absolute latent. False leaves it free, and dynamics write its change.
+
+    Raises:
+        ValueError: if a size is less than 1, or a vector of one number should be normed.
+    """
+
+    is_learned = True
+
+    def __init__(
+        self,
+        *,
+        dim: int = 64,
+        pool_grid: tuple[int, int] = (1, 1),
+        is_standardized: bool = True,
+        is_normed: bool = False,
+    ) -> None:
+        super().__init__()
+        if min(dim, *pool_grid) < 1 or (is_normed and dim < 2):
+            raise ValueError(
+                f"dim and pool_grid must be at least 1, dim at least 2 with is_normed; got "
+                f"dim={dim}, pool_grid={tuple(pool_grid)}, is_normed={is_normed}"
+            )
+        self.config = {
+            "dim": dim,
+            "pool_grid": tuple(pool_grid),
+            "is_standardized": is_standardized,
+            "is_normed": is_normed,
+        }
+        self.output = "normed" if is_normed else "residual"
+        self.pool_grid = (pool_grid[0], pool_grid[1])
+        self.is_standardized, self.is_normed = is_standardized, is_normed
+        self._dim = dim
+
+    def build(self, grid: tuple[int, int], dim: int) -> None:
+        """See `LatentSpace.build`."""
+        if self.pool_grid[0] > grid[0] or self.pool_grid[1] > grid[1]:
+            raise ValueError(
+                f"pool_grid={self.pool_grid} exceeds the grid {tuple(grid)} of patch tokens; "
+                "lower it"
+            )
+        self.patch_grid = grid
+        num_inputs = self.pool_grid[0] * self.pool_grid[1] * dim
+        self.standardize = Standardization(num_inputs) if self.is_standardized else nn.Identity()
+        self.proj = nn.Linear(num_inputs, self._dim)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """One token."""
+        return 1, 1
+
+    @property
+    def dim(self) -> int:
+        """Width of the vector."""
+        return self._dim
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """See `LatentSpace.forward`."""
+        # In float32: what differs between frames is small beside what does not.
+        pooled = _average_pooled(tokens.float(), self.patch_grid, self.pool_grid)
+        features = self.standardize(pooled.flatten(-2))  # (..., inputs)
+        latents = self.proj(features.to(self.proj.weight.dtype)).unsqueeze(-2)  # (..., 1, dim)
+        return F.layer_norm(latents, latents.shape[-1:]) if self.is_normed else latents
+
+    def distance(self, latents: Tensor, goal: Tensor) -> Tensor:
+        """Root of the mean squared difference."""
+        return (latents - goal).square().mean((-2, -1)).sqrt()
+
+
 class FrameMoments:
     """Sums for the covariance of features and of their change from one frame to the next.
 
@@ -288,3 +372,11 @@ class FrameMoments:
     def change_covariance(self) -> Tensor:
         """Returns the mean square (inputs, inputs) of changes, whose mean is not removed."""
         return self._change / max(self.num_changes, 1)
+
+
+def _average_pooled(tokens: Tensor, grid: tuple[int, int], pool_grid: tuple[int, int]) -> Tensor:
+    """Averages (..., patches, dim) of a grid (height, width) to (..., pool height * width, dim)."""
+    *leading, _, dim = tokens.shape
+    image = tokens.reshape(-1, *grid, dim).permute(0, 3, 1, 2)
+    pooled = F.adaptive_avg_pool2d(image, pool_grid).permute(0, 2, 3, 1)
+    return pooled.reshape(*leading, -1, dim)

@@ -1,10 +1,10 @@
-"""A world model in one piece: frozen encoder, latent space, dynamics, and their statistics."""
+"""A world model in one piece: encoder, latent space, dynamics, and their statistics."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,21 +15,59 @@ from jepa.models.latents import LatentSpace
 from jepa.models.positions import PositionStyle
 from jepa.models.settings import refuse_wrong_counts, refuse_wrong_ratios
 
+Normaliser = Literal["mean_std", "quantiles"]
+
 
 class ColumnScaling(NamedTuple):
-    """Mean and standard deviation of states and actions over the training data, in their units.
+    """What states and actions are moved and divided by, in their units.
 
     Attributes:
-        state_mean: (state_dim,).
-        state_std: (state_dim,); a column that never changes is only centred.
-        action_mean: (action_dim,).
-        action_std: (action_dim,); likewise.
+        state_mean: (state_dim,), what becomes 0: the mean over the training data, or the middle of
+            their range.
+        state_std: (state_dim,), what becomes 1: the standard deviation, or half the range; a column
+            that never changes is only centred.
+        action_mean: (action_dim,), likewise.
+        action_std: (action_dim,), likewise.
     """
 
     state_mean: Sequence[float]
     state_std: Sequence[float]
     action_mean: Sequence[float]
     action_std: Sequence[float]
+
+    @classmethod
+    def of(
+        cls,
+        statistics: Any,  # noqa: ANN401 - ColumnStatistics, which we may not import
+        normaliser: Normaliser = "mean_std",
+    ) -> ColumnScaling:
+        """Returns the scaling that statistics of the training data ask for.
+
+        Args:
+            statistics: a `data_pipelines.trajectories.ColumnStatistics`.
+            normaliser: "mean_std": mean 0 and standard deviation 1. "quantiles": the values that
+                1 % and 99 % of the data lie below become -1 and 1, whatever lies further out;
+                nothing is cut off.
+
+        Raises:
+            ValueError: if quantiles are asked for and not known, or of another word.
+        """
+        if normaliser == "mean_std":
+            return cls(*(getattr(statistics, name) for name in cls._fields))
+        if normaliser != "quantiles":
+            raise ValueError(f"normaliser must be mean_std or quantiles, got '{normaliser}'")
+        rows = []
+        for prefix in ("state", "action"):
+            low = getattr(statistics, f"{prefix}_quantile_01")
+            high = getattr(statistics, f"{prefix}_quantile_99")
+            if not low and getattr(statistics, f"{prefix}_mean"):
+                raise ValueError(
+                    f"normaliser='quantiles': nobody noted the quantiles of the {prefix} columns "
+                    "when these data were packed; pack them anew, or take normaliser='mean_std'"
+                )
+            rows.append([(a + b) / 2 for a, b in zip(low, high, strict=True)])
+            rows.append([(b - a) / 2 for a, b in zip(low, high, strict=True)])
+        return cls(*rows)
 
 
 class ActionColumns(NamedTuple):
@@ -69,11 +107,13 @@ class LatentWorldModel(nn.Module):
     """Encodes frames and imagines what actions do to them. Actions come in raw units.
 
     Args:
-        encoder: `VideoEncoder` or `TimmEncoder`; gets frozen.
+        encoder: `VideoEncoder` or `TimmEncoder`; gets frozen, unless trains_encoder.
         latents: what the encoder's patch tokens become.
         scaling: statistics of states and actions.
         uses_state: feed proprioception to the dynamics; without it only pixels count.
         actions: what an action means; None if nobody says.
+        trains_encoder: leave the encoder's parameters to be trained with the rest. Not saved: what
+            is loaded is frozen. `encode` is without gradient all the same.
         dim: width of the dynamics.
         depth: blocks of the dynamics.
         num_heads: attention heads of the dynamics.
@@ -109,6 +149,7 @@ class LatentWorldModel(nn.Module):
         extrinsics_dim: int = 0,
         has_place_embedding: bool = True,
         actions: ActionColumns | None = None,
+        trains_encoder: bool = False,
     ) -> None:
         super().__init__()
         refuse_wrong_counts(dim=dim, depth=depth, num_heads=num_heads)
@@ -135,7 +176,7 @@ class LatentWorldModel(nn.Module):
             _refuse_other_meanings(actions, scaling)
             self.config["actions"] = actions._asdict()
         self.actions = actions
-        self.encoder = encoder.requires_grad_(False)
+        self.encoder = encoder if trains_encoder else encoder.requires_grad_(False)
         latents.build(encoder.grid[1:], encoder.dim)
         self.latents = latents
         self.dynamics = ActionConditionedPredictor(

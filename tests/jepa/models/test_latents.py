@@ -6,7 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from jepa.models.latents import MAX_INPUTS, FrameMoments, PatchTokens, SlowFeatures
+from jepa.models.latents import (
+    MAX_INPUTS,
+    FrameMoments,
+    PatchTokens,
+    PooledTokens,
+    SlowFeatures,
+)
 
 
 def fitted(features, *, num_features, **options):
@@ -239,3 +245,68 @@ def test_patch_tokens_are_normed_and_their_distance_is_the_mean_absolute_differe
     distance = latents.distance(torch.stack((goal, shifted)), goal)
     torch.testing.assert_close(distance, torch.tensor([0.0, 1.0]))
     assert (latents.grid, latents.dim, latents.is_fitted) == ((1, 2), 4, True)
+
+
+# Pooled tokens.
+
+
+def pooled(**options):
+    latents = PooledTokens(**options)
+    latents.build((2, 2), 3)
+    return latents
+
+
+def test_pooled_tokens_are_a_linear_map_of_the_mean_token():
+    latents, tokens = pooled(dim=5, is_standardized=False), torch.randn(7, 4, 6, 4, 3)[:, :, 0]
+    found = latents(tokens)  # (7, 4, 1, 5)
+    torch.testing.assert_close(found[2, 1, 0], latents.proj(tokens[2, 1].mean(0)))
+    assert (latents.grid, latents.dim, latents.is_fitted, latents.is_learned) == (
+        (1, 1), 5, True, True,
+    )  # fmt: skip
+
+
+def test_a_pool_grid_keeps_places_apart():
+    latents, tokens = pooled(dim=5, pool_grid=(2, 1), is_standardized=False), torch.randn(4, 3)
+    rows = torch.cat((tokens[:2].mean(0), tokens[2:].mean(0)))  # the upper and the lower half
+    torch.testing.assert_close(latents(tokens)[0], latents.proj(rows))
+
+
+def test_standardised_pooled_tokens_differ_between_frames_that_are_nearly_the_same():
+    frames = torch.randn(4, 3) + 1e-3 * torch.randn(64, 9, 4, 3)  # (batch, time, patches, dim)
+    plain, standard = pooled(dim=8, is_standardized=False), pooled(dim=8)
+    assert plain(frames).flatten(0, 2).std(0).mean() < 1e-3
+    assert standard(frames).flatten(0, 2).std(0).mean() > 0.1
+    standard.eval()  # one frame at a time in planning
+    torch.testing.assert_close(standard(frames)[3, 2], standard(frames[3, 2]))
+
+
+def test_pooled_tokens_of_a_model_in_bfloat16_are_bfloat16():
+    latents, tokens = pooled(dim=8).to(torch.bfloat16).eval(), torch.randn(5, 4, 3)
+    found = latents(tokens.to(torch.bfloat16))
+    assert (found.shape, found.dtype) == ((5, 1, 8), torch.bfloat16)
+
+
+def test_normed_pooled_tokens_are_absolute_and_free_ones_change():
+    normed, free = pooled(dim=8, is_normed=True), pooled(dim=8)
+    assert (normed.output, free.output) == ("normed", "residual")
+    torch.testing.assert_close(normed(torch.randn(9, 4, 3)).mean(-1), torch.zeros(9, 1))
+
+
+def test_the_distance_of_pooled_tokens_is_the_root_of_the_mean_square():
+    latents, goal = pooled(dim=2), torch.tensor([[1.0, 2.0]])
+    far = goal + torch.tensor([[1.0, 7.0]])
+    distance = latents.distance(torch.stack((goal, far)), goal)
+    torch.testing.assert_close(distance, torch.tensor([0.0, 5.0]))  # root of (1 + 49) / 2
+
+
+@pytest.mark.parametrize(
+    "options", [{"dim": 0}, {"pool_grid": (0, 1)}, {"dim": 1, "is_normed": True}]
+)
+def test_impossible_pooled_tokens_are_refused(options):
+    with pytest.raises(ValueError, match="dim and pool_grid must be at least 1, dim at least 2"):
+        PooledTokens(**options)
+
+
+def test_a_pool_grid_finer_than_the_patches_is_refused():
+    with pytest.raises(ValueError, match=r"pool_grid=\(4, 4\) exceeds the grid \(2, 2\) of patch"):
+        pooled(pool_grid=(4, 4))

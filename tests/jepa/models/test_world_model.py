@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
+from data_pipelines.trajectories import ColumnStatistics
 from jepa.checkpoints.native import load_world_model
 from jepa.models import normalize_pixels
 from jepa.models.latents import PatchTokens, SlowFeatures
@@ -35,6 +38,52 @@ def make_world(make_encoder):
 @pytest.fixture
 def frames():
     return torch.randint(0, 256, (2, 3, 4, 32, 32), dtype=torch.uint8)
+
+
+STATISTICS = ColumnStatistics(
+    state_mean=(5.0, 1.0),
+    state_std=(2.0, 0.0),
+    action_mean=(0.5,),
+    action_std=(0.25,),
+    state_quantile_01=(2.0, 1.0),
+    state_quantile_99=(12.0, 1.0),
+    action_quantile_01=(-4.0,),
+    action_quantile_99=(0.0,),
+)
+
+
+def test_a_scaling_is_of_mean_and_spread_or_of_quantiles():
+    assert ColumnScaling.of(STATISTICS) == ((5.0, 1.0), (2.0, 0.0), (0.5,), (0.25,))
+    assert ColumnScaling.of(STATISTICS, "quantiles") == ([7, 1], [5, 0], [-2], [2])
+
+
+def test_with_quantiles_the_first_and_last_percent_are_at_minus_one_and_one(make_encoder):
+    world = LatentWorldModel(
+        make_encoder(),
+        PatchTokens(),
+        scaling=ColumnScaling.of(STATISTICS, "quantiles"),
+        uses_state=True,
+        dim=24,
+        depth=1,
+        num_heads=2,
+    )
+    states = torch.tensor([[2.0, 1.0], [12.0, 1.0], [7.0, 1.0], [17.0, 1.0]])
+    scaled = [[-1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [2.0, 0.0]]  # outliers are not cut off
+    torch.testing.assert_close(world.normalize_states(states), torch.tensor(scaled))
+    actions = world.normalize_actions(torch.tensor([[-4.0], [0.0]]))
+    torch.testing.assert_close(actions, torch.tensor([[-1.0], [1.0]]))
+
+
+def test_quantiles_that_nobody_noted_are_refused():
+    old = replace(STATISTICS, action_quantile_01=(), action_quantile_99=())
+    with pytest.raises(ValueError, match="nobody noted the quantiles of the action columns"):
+        ColumnScaling.of(old, "quantiles")
+    with pytest.raises(ValueError, match="normaliser must be mean_std or quantiles, got 'minmax'"):
+        ColumnScaling.of(STATISTICS, "minmax")
+    stateless = replace(
+        STATISTICS, state_mean=(), state_std=(), state_quantile_01=(), state_quantile_99=()
+    )
+    assert ColumnScaling.of(stateless, "quantiles") == ([], [], [-2], [2])
 
 
 def test_encoding_is_pixels_encoder_latent_space(make_world, frames):

@@ -5,6 +5,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from data_pipelines.batch import TrajectoryBatch
 from data_pipelines.datamodules import ClipDataModule, TrajectoryDataModule
+from data_pipelines.mixture import MixtureDataModule
 from data_pipelines.shards import pack_trajectories
 from data_pipelines.tar_headers import ShardError
 from data_pipelines.trajectories import Episode, TrajectorySpecification
@@ -214,6 +215,21 @@ def test_a_world_model_of_joined_actions_trains_and_says_what_they_are(
     assert (actions.mode, actions.num_steps) == ("concatenate", 2)
 
 
+def test_a_world_model_of_a_mixture_is_scaled_by_the_quantiles_of_its_sources(
+    make_model, make_stream, make_trainer, tmp_path
+):
+    sources = [make_stream(frames=4), make_stream(frames=4)]
+    data = MixtureDataModule(sources, [1, 2], batch_size=6, steps_per_epoch=2)
+    trainer = make_trainer(2)
+    trainer.fit(make_model(normaliser="quantiles"), data)
+    assert np.isfinite(trainer.losses).all()
+    loaded, seen = load_world_model(tmp_path), sources[0].statistics
+    low, high = np.array(seen.action_quantile_01), np.array(seen.action_quantile_99)
+    np.testing.assert_allclose(loaded.action_mean, (low + high) / 2, atol=1e-6)
+    np.testing.assert_allclose(loaded.action_std, (high - low) / 2, rtol=1e-6)
+    assert loaded.actions.names == sources[0].specification.action_names
+
+
 def test_trajectories_that_are_encoded_once_tell_the_same_of_their_actions(
     trajectory_shards, encoder_folder, make_model, make_trainer, tmp_path
 ):
@@ -295,7 +311,7 @@ def test_rollouts_longer_than_the_windows_are_refused(make_model, make_stream, m
 
 @pytest.mark.parametrize("name", ["rollout_steps", "fit_batches"])
 def test_no_rollout_and_no_fit_are_refused(name, make_model):
-    with pytest.raises(ValueError, match="rollout_steps and fit_batches must be at least 1"):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         make_model(**{name: 0})
 
 

@@ -1,0 +1,296 @@
+"""What every training of dynamics shares: windows, teacher forcing, rollouts, the model it leaves.
+
+A subclass says where latents come from: a frozen encoder (`world_model_training`), or one that
+learns with the dynamics (`joint_training`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from torch import Tensor
+
+from data_pipelines.batch import TrajectoryBatch
+from jepa.checkpoints.native import save_world_model
+from jepa.models.frame_encoder import FrameEncoder
+from jepa.models.latents import LatentSpace
+from jepa.models.world_model import ActionColumns, ColumnScaling, LatentWorldModel, Normaliser
+from jepa.objectives import LossTerms, Objective
+from jepa.training.latent_windows import LatentBatch
+from jepa.training.optimization import OptimizedModule
+from jepa.training.schedules import Schedule, WarmupCosine
+from jepa.training.throughput import ThroughputMonitor
+
+Windows = TrajectoryBatch | LatentBatch
+
+
+class DynamicsTraining(OptimizedModule):
+    """Trains action-conditioned dynamics on windows of trajectories.
+
+    At the end writes `world_model/` into the run folder.
+
+    Args:
+        latents: what the encoder's patch tokens become.
+        objective: compares imagined with real latents.
+        uses_state: give the dynamics the proprioceptive state; False leaves pixels alone.
+        dim: width of the dynamics.
+        depth: blocks of the dynamics.
+        num_heads: attention heads of the dynamics.
+        teacher_forcing_weight: of the error of next frames, predicted from the true ones; 0 leaves
+            them out.
+        rollout_weight: of the error of imagined rollouts; 0 leaves them out.
+        rollout_steps: length of the imagined rollouts; windows are cut into as many as fit.
+        state_weight: weight of the error of predicted states in the loss; at 1 it crowds out the
+            latents, whose scale is smaller (docs/log.md).
+        normaliser: what states and actions are scaled by; see `ColumnScaling.of`.
+        learning_rate: peak of the schedule.
+        weight_decay: of matrices.
+        schedule: of the learning rate. None: `WarmupCosine` down to 1 %.
+        optimization: see `jepa.training.optimization.OptimizedModule`.
+
+    Raises:
+        ValueError: if a weight or a number of steps is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        latents: LatentSpace,
+        objective: Objective,
+        uses_state: bool = True,
+        dim: int = 1024,
+        depth: int = 24,
+        num_heads: int = 16,
+        teacher_forcing_weight: float = 1.0,
+        rollout_weight: float = 1.0,
+        rollout_steps: int = 2,
+        state_weight: float = 0.1,
+        normaliser: Normaliser = "mean_std",
+        learning_rate: float = 4.25e-4,
+        weight_decay: float = 0.04,
+        schedule: Schedule | None = None,
+        **optimization: Any,  # noqa: ANN401 - those of OptimizedModule, which refuses all others
+    ) -> None:
+        super().__init__(
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            schedule=schedule or WarmupCosine(final_fraction=0.01),
+            **optimization,
+        )
+        if rollout_steps < 1:
+            raise ValueError(f"rollout_steps must be at least 1, got {rollout_steps}")
+        weights = {"teacher_forcing": teacher_forcing_weight, "rollout": rollout_weight}
+        if not (min(weights.values()) >= 0 and sum(weights.values()) > 0):
+            raise ValueError(
+                "teacher_forcing_weight and rollout_weight must be at least 0, and one of them "
+                f"positive, got {teacher_forcing_weight} and {rollout_weight}"
+            )
+        self.prediction_weights = {name: weight for name, weight in weights.items() if weight}
+        self.latents, self.objective = latents, objective
+        self.uses_state, self.state_weight = uses_state, state_weight
+        self.dim, self.depth, self.num_heads = dim, depth, num_heads
+        self.rollout_steps = rollout_steps
+        self.normaliser: Normaliser = normaliser
+        self.world: LatentWorldModel | None = None
+
+    def make_encoder(self) -> FrameEncoder:
+        """Returns the encoder of the world model."""
+        raise NotImplementedError
+
+    @property
+    def trains_encoder(self) -> bool:
+        """True if the encoder learns with the dynamics."""
+        return False
+
+    def configure_model(self) -> None:
+        """Builds the world model once the data's action and state spaces are known."""
+        if self.world is not None:
+            return
+        if self.device_mesh is not None:
+            raise ValueError("world models are trained by strategy ddp; fsdp2 is for pretraining")
+        statistics = self._datamodule.statistics
+        self.world = LatentWorldModel(
+            self.make_encoder(),
+            self.latents,
+            scaling=ColumnScaling.of(statistics, self.normaliser),
+            uses_state=self.uses_state,
+            dim=self.dim,
+            depth=self.depth,
+            num_heads=self.num_heads,
+            actions=self._action_columns(),
+            trains_encoder=self.trains_encoder,
+        )
+        super().configure_model()
+
+    def encode(self, batch: Windows) -> Tensor:
+        """Returns latents (batch, time, tokens, dim) of every frame of the windows."""
+        raise NotImplementedError
+
+    def training_step(self, batch: Windows, batch_idx: int) -> Tensor:
+        """Encode, predict with teacher forcing, imagine a rollout, compare."""
+        latents = self.encode(batch)  # (batch, time, tokens, dim)
+        loss = self.loss(latents, batch)
+        self.loss_watch.note(loss.total, batch.keys)
+        self.log("loss/total", loss.total, prog_bar=True)
+        for name, part in loss.parts.items():
+            self.log(f"loss/{name}", part, prog_bar=name in self.prediction_weights)
+        self.log("baseline/copy", self.copy_error(latents))
+        return loss.total
+
+    def validation_step(self, batch: Windows, batch_idx: int) -> None:
+        """Logs the errors on other trajectories, beside that of predicting no change."""
+        if isinstance(batch, TrajectoryBatch):
+            batch = batch.only_valid()
+        errors = dict.fromkeys(self.error_names, torch.zeros((), device=self.device))
+        if batch.keys:  # else it is padding only: it weighs nothing
+            errors = self.errors(self.encode(batch), batch)
+        values: dict[str, Any] = {f"validation/{n}": errors[n] for n in self.error_names}
+        self.log_dict(values, sync_dist=True, batch_size=len(batch.keys))
+
+    def test_step(self, batch: Windows, batch_idx: int) -> None:
+        """The same as validation."""
+        self.validation_step(batch, batch_idx)
+
+    def loss(self, latents: Tensor, batch: Windows) -> LossTerms:
+        """Returns what is minimised: how wrong the dynamics are."""
+        return self.prediction_loss(latents, batch)
+
+    @property
+    def error_names(self) -> tuple[str, ...]:
+        """What a validation logs."""
+        return (*self.prediction_weights, "copy")
+
+    def errors(self, latents: Tensor, batch: Windows) -> dict[str, Tensor]:
+        """Returns the errors that a validation logs, and maybe more."""
+        parts = self.prediction_loss(latents, batch).parts
+        return parts | {"copy": self.copy_error(latents)}
+
+    def prediction_loss(self, latents: Tensor, batch: Windows) -> LossTerms:
+        """Returns the weighted errors of what the dynamics predict, of latents and of states.
+
+        Args:
+            latents: (batch, time, tokens, dim).
+            batch: the windows that they are of.
+
+        Raises:
+            ValueError: if the windows are too short for a rollout.
+        """
+        ways = {"teacher_forcing": self.teacher_forcing, "rollout": self.rollout}
+        total, states = latents.new_zeros(()), latents.new_zeros(())
+        parts: dict[str, Tensor] = {}
+        for name, weight in self.prediction_weights.items():
+            parts[name], state = ways[name](latents, batch)
+            total, states = total + weight * parts[name], states + weight * state
+        parts["state"] = states
+        return LossTerms(total + self.state_weight * states, parts)
+
+    def teacher_forcing(self, latents: Tensor, batch: Windows) -> tuple[Tensor, Tensor]:
+        """Loss of every next latent and next state, predicted from the true ones before."""
+        world = self._world
+        predicted = world(latents[:, :-1], batch.states[:, :-1], batch.actions)
+        states = world.normalize_states(batch.states)
+        loss = self.objective(predicted.tokens, latents[:, 1:]).total
+        return loss, _mean_absolute(predicted.state - states[:, 1:])
+
+    def rollout(self, latents: Tensor, batch: Windows) -> tuple[Tensor, Tensor]:
+        """Loss of imagined latents and states, after 1 ... rollout_steps actions.
+
+        A window of many frames is cut into rollouts that start one after the other.
+        """
+        world, steps = self._world, self.rollout_steps
+        segments = self._segments(latents.shape[1])
+        states = world.normalize_states(batch.states)
+        starts = range(0, segments * steps, steps)
+        first = torch.cat([latents[:, s] for s in starts])  # (segments * batch, tokens, dim)
+        first_state = torch.cat([states[:, s] for s in starts])
+        actions = torch.cat([batch.actions[:, s : s + steps] for s in starts])
+        imagined = world.rollout(first, first_state, actions)
+        real = torch.cat([latents[:, s + 1 : s + 1 + steps] for s in starts])
+        real_state = torch.cat([states[:, s + 1 : s + 1 + steps] for s in starts])
+        loss = self.objective(imagined.tokens, real).total
+        return loss, _mean_absolute(imagined.state - real_state)
+
+    def copy_error(self, latents: Tensor) -> Tensor:
+        """Loss of predicting that nothing changes."""
+        return self.objective(latents[:, :-1], latents[:, 1:]).total
+
+    def start_from(self, path: Path, *, with_optimizer: bool = False) -> None:
+        """Raises: the data say what goes in, so other data make another model."""
+        raise ValueError(
+            "--from is for pretraining; a world model takes its weights by --ckpt_path"
+        )
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """Speed is always measured."""
+        return [ThroughputMonitor()]
+
+    def on_train_end(self) -> None:
+        """Writes the world model."""
+        if self._is_to_write:
+            save_world_model(self._world, self._run_folder / "world_model")
+
+    @property
+    def architecture(self) -> dict[str, dict[str, Any]]:
+        """The settings of latent space and dynamics."""
+        latents: Any = self.latents
+        dynamics = {name: getattr(self, name) for name in ("uses_state", "dim", "depth")}
+        return {
+            "latents": {"name": type(latents).__name__, **latents.config},
+            "dynamics": dynamics | {"num_heads": self.num_heads},
+        }
+
+    @property
+    def _world(self) -> LatentWorldModel:
+        assert self.world is not None
+        return self.world
+
+    @property
+    def _run_folder(self) -> Path:
+        return Path(self.trainer.default_root_dir)
+
+    @property
+    def _is_to_write(self) -> bool:
+        return self.trainer.is_global_zero and not self.trainer.fast_dev_run  # pyright: ignore
+
+    @property
+    def _datamodule(self) -> Any:  # noqa: ANN401 - a TrajectoryDataModule, which we may not import
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if not hasattr(datamodule, "statistics"):
+            raise ValueError(
+                "world-model training needs data with actions and states: use "
+                "data_pipelines.datamodules.TrajectoryDataModule"
+            )
+        return datamodule
+
+    def _action_columns(self) -> ActionColumns:
+        """Returns what an action of the data's windows means."""
+        specification = self._datamodule.specification
+        windows = self._datamodule.action_windows
+        return ActionColumns(
+            names=specification.action_names,
+            units=specification.action_units,
+            low=specification.action_low,
+            high=specification.action_high,
+            frames_per_second=specification.frames_per_second,
+            mode=windows.mode,
+            reduction=windows.reduction,
+            num_steps=windows.steps_per_action,
+        )
+
+    def _segments(self, num_frames: int) -> int:
+        segments = (num_frames - 1) // self.rollout_steps
+        if segments < 1:
+            raise ValueError(
+                f"rollout_steps={self.rollout_steps} needs windows of at least "
+                f"{self.rollout_steps + 1} frames, got {num_frames}; lower it, or raise the data's "
+                "clip_length_frames (window_frames of LatentWindows)"
+            )
+        return segments
+
+
+def _mean_absolute(difference: Tensor) -> Tensor:
+    """The mean absolute value; zero where there is no state to compare."""
+    return difference.abs().mean() if difference.numel() else difference.new_zeros(())
