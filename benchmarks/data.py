@@ -46,23 +46,31 @@ from data_pipelines.video_writing import write_mp4
 CLIP_FRAMES, CLIP_RATE, IMAGE_SIZE = 16, 4.0, 224
 SOURCE_RATE, SOURCE_GOP = 30, 250
 
+PARTS = ("decoders", "gain", "workers", "memory", "waiting")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small: to see that it runs")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory-clips", type=int, default=5000)
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     size = (96, 128) if arguments.quick else (480, 854)
     rounds = 1 if arguments.quick else arguments.rounds
     with tempfile.TemporaryDirectory() as folder:
         sets = make_sets(Path(folder), size=size, seconds=6 if arguments.quick else 12)
-        compare_decoders(sets, rounds)
-        explain_gain(sets, rounds)
-        compare_workers(sets, 1 if arguments.quick else 3)
-        watch_memory(sets, 100 if arguments.quick else arguments.memory_clips)
-        watch_waiting(sets, 10 if arguments.quick else 60)
+        num_clips = 100 if arguments.quick else arguments.memory_clips
+        parts = {
+            "decoders": lambda: compare_decoders(sets, rounds),
+            "gain": lambda: explain_gain(sets, rounds),
+            "workers": lambda: compare_workers(sets, 1 if arguments.quick else 3),
+            "memory": lambda: watch_memory(sets, num_clips),
+            "waiting": lambda: watch_waiting(sets, 10 if arguments.quick else 60),
+        }
+        for name in arguments.parts:
+            parts[name]()
 
 
 def make_sets(folder: Path, *, size: tuple[int, int], seconds: int) -> dict[str, Path]:
