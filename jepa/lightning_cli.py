@@ -38,7 +38,7 @@ from jepa.command_line import is_interrupt
 from jepa.config_errors import ConfigError, explain, explain_refusal
 from jepa.configs_folder import with_found_configs
 from jepa.scaling.report import rate_here, report, run_of
-from jepa.termination import SaveWhenTerminated
+from jepa.termination import SaveWhenTerminated, WholeUpdateCheckpoint
 from jepa.training.optimization import OptimizedModule
 from jepa.training.pretraining import Pretraining
 from jepa.training.sharding import Fsdp2Strategy
@@ -132,7 +132,7 @@ class JepaCLI(LightningCLI):
             default=False,
             help="Log to Weights & Biases too; offline needs no account. metrics.csv is always on.",
         )
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(WholeUpdateCheckpoint, "checkpoint")
         parser.set_defaults(CHECKPOINT_DEFAULTS)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
@@ -234,7 +234,15 @@ class JepaCLI(LightningCLI):
             content = torch.load(self.checkpoint, weights_only=True, mmap=True, map_location="cpu")
             model.refuse_to_resume(content)
         elif self._starts_from:
+            self._refuse_moments_for_shards()
             model.start_from(self._starts_from, with_optimizer=self.settings.from_optimizer)
+
+    def _refuse_moments_for_shards(self) -> None:
+        if self.settings.from_optimizer and isinstance(self.trainer.strategy, Fsdp2Strategy):
+            raise ConfigError(
+                "--from_optimizer true: whole moments cannot be cut over the ranks of fsdp2; leave "
+                "it out (weights alone are fine), or take --trainer.strategy ddp"
+            )
 
     @property
     def _starts_from(self) -> Path | None:
@@ -296,7 +304,6 @@ class JepaCLI(LightningCLI):
         lines |= self._costs()
         for name, line in lines.items():
             print(f"{name:<13}  {line}", flush=True)
-
 
     def _costs(self) -> dict[str, str]:
         """Operations, memory and time of a pretraining run; the time is that of this device."""

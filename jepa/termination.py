@@ -1,5 +1,6 @@
-"""SIGTERM, with which a cluster takes a machine away: all ranks stop after the same step, and save.
+"""Stopping and saving between two updates, where the state of a run is whole.
 
+SIGTERM is how a cluster takes a machine away: all ranks stop after the same update, and save.
 Lightning's own handler broadcasts from inside the signal handler, so that a SIGTERM to one rank
 only (a node that is drained) leaves both waiting for the other for ever.
 """
@@ -7,8 +8,10 @@ only (a node that is drained) leaves both waiting for the other for ever.
 from __future__ import annotations
 
 import signal
+import threading
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -16,10 +19,10 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 
 class SaveWhenTerminated(Callback):
-    """Writes last.ckpt after SIGTERM to any rank, at the end of the step; the run ends with 143.
+    """Writes last.ckpt after SIGTERM to any rank, after the update; the run ends with 143.
 
-    The exception is raised between two steps, so the state is whole; this is not so for Ctrl-C,
-    after which the last regular checkpoint stands.
+    The exception is raised between two updates, when no gradient is half accumulated, so the state
+    is whole; this is not so for Ctrl-C, after which the last regular checkpoint stands.
     """
 
     def __init__(self) -> None:
@@ -27,7 +30,9 @@ class SaveWhenTerminated(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the signal over from Lightning, which restores the earlier handler at the end."""
-        if trainer.world_size > 1:
+        signals = trainer._signal_connector
+        self._is_told, signals.received_sigterm = signals.received_sigterm, False
+        if threading.current_thread() is threading.main_thread():  # no other may set a handler
             signal.signal(signal.SIGTERM, self._note)
 
     def on_train_batch_end(
@@ -38,10 +43,10 @@ class SaveWhenTerminated(Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Asks all ranks; Lightning then raises on each of them, when the batch is done."""
-        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(
-            self._is_told, all=False
-        ):
+        """Asks all ranks after an update; Lightning then raises on each, when the batch is done."""
+        if trainer.fit_loop._should_accumulate():
+            return
+        if trainer.strategy.reduce_boolean_decision(self._is_told, all=False):
             trainer._signal_connector.received_sigterm = True
 
     def on_exception(
@@ -56,3 +61,26 @@ class SaveWhenTerminated(Callback):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._is_told = True
+
+
+class WholeUpdateCheckpoint(ModelCheckpoint):
+    """ModelCheckpoint that waits for the update, as a checkpoint holds no accumulated gradient."""
+
+    @property
+    def state_key(self) -> str:
+        """That of the parent, so that checkpoints of either resume with the other."""
+        return ModelCheckpoint.__qualname__ + super().state_key.removeprefix(
+            type(self).__qualname__
+        )
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401 - Lightning's own
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Saves if it is time to, as the parent does, but only after an update."""
+        if not trainer.fit_loop._should_accumulate():
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)

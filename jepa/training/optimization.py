@@ -6,6 +6,8 @@ said here, once.
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ from jepa.training.starting_weights import (
     refuse_another_architecture,
     refuse_other_weights,
 )
+
+logger = logging.getLogger(__name__)
 
 
 class OptimizedModule(L.LightningModule):
@@ -78,6 +82,7 @@ class OptimizedModule(L.LightningModule):
         self._decays: list[bool] = []
         self._optimizer_start: dict[str, Any] | None = None
         self._is_prepared = False
+        self._has_to_stop = False
 
     def trained_modules(self) -> list[nn.Module]:
         """Returns what the optimizer changes."""
@@ -112,7 +117,10 @@ class OptimizedModule(L.LightningModule):
         """AdamW on what is trained."""
         rate = self.learning_rate * self.learning_rate_factor(self.trainer, self._data)
         optimizer = adamw(
-            self.trained_modules(), learning_rate=rate, weight_decay=self.weight_decay
+            self.trained_modules(),
+            learning_rate=rate,
+            weight_decay=self.weight_decay,
+            gradients_are_scaled=self._scales_losses,
         )
         self._decays = [group["weight_decay"] > 0 for group in optimizer.param_groups]
         self._set_rates(optimizer)  # refuses a schedule that does not fit before the first batch
@@ -125,6 +133,31 @@ class OptimizedModule(L.LightningModule):
         (optimizer,) = self.trainer.optimizers
         optimizer.load_state_dict(self._optimizer_start)
         self._optimizer_start = None
+
+    def on_train_start(self) -> None:
+        """Warns of epochs that end with an update of fewer batches than the others."""
+        self._has_to_stop = False
+        batches, together = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
+        if math.isinf(batches) or batches % together == 0:
+            return
+        gets_there = self.trainer.estimated_stepping_batches > batches // together
+        if gets_there and self.trainer.is_global_zero:
+            logger.warning(
+                "the gradient of the last update of an epoch is the sum of %d batches divided by "
+                "%d: make the batches of an epoch (steps_per_epoch), %d, a multiple of "
+                "accumulate_grad_batches=%d",
+                *(batches % together, together, batches, together),
+            )
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Lets a run that has to stop (max_time) go on until the accumulated gradient is used.
+
+        (The module's hooks run after those of all callbacks.)
+        """
+        self._has_to_stop |= self.trainer.should_stop
+        self.trainer.should_stop = (
+            self._has_to_stop and not self.trainer.fit_loop._should_accumulate()
+        )
 
     def optimizer_step(
         self,
@@ -147,9 +180,10 @@ class OptimizedModule(L.LightningModule):
         modules = {self._name_of(module): module for module in self.trained_modules()}
         norms = {name: gradient_norm(module.parameters()) for name, module in modules.items()}
         total = torch.stack(list(norms.values())).norm()
-        scales_losses = self.trainer.precision == "16-mixed"  # then overflow is its own affair
-        judged = torch.zeros_like(total) if scales_losses else total
-        self._update_is_skipped = not self.loss_watch.allows_update(judged, step=self.global_step)
+        overflows = self._scales_losses and not total.isfinite().item()
+        judged = torch.zeros_like(total) if overflows else total  # the loss scaler's own affair
+        allowed = self.loss_watch.allows_update(judged, step=self.global_step)
+        self._update_is_skipped = overflows or not allowed
         for name, module in modules.items():
             if self._update_is_skipped:
                 drop_gradients(module.parameters())
@@ -239,6 +273,11 @@ class OptimizedModule(L.LightningModule):
                 **{f"optim/gradient_norm_{name}": norm for name, norm in norms.items()},
             }
         )
+
+    @property
+    def _scales_losses(self) -> bool:
+        """Whether a loss scaler takes part; it unscales gradients before they are judged."""
+        return self.trainer.precision == "16-mixed"
 
     @property
     def _data(self) -> object:

@@ -10,7 +10,11 @@ from torch import nn
 
 
 def adamw(
-    modules: Iterable[nn.Module], *, learning_rate: float, weight_decay: float
+    modules: Iterable[nn.Module],
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    gradients_are_scaled: bool = False,
 ) -> torch.optim.AdamW:
     """Returns AdamW that decays matrices and leaves biases and norms alone.
 
@@ -18,6 +22,8 @@ def adamw(
         modules: their trainable parameters are optimised.
         learning_rate: peak rate, positive.
         weight_decay: decoupled decay of parameters with two dimensions or more.
+        gradients_are_scaled: a loss scaler takes part (precision 16-mixed). A fused AdamW would
+            unscale the gradients itself, after they were looked at and clipped; so it is not fused.
 
     Raises:
         ValueError: if nothing would be learned: the learning rate is not positive, or no parameter
@@ -32,4 +38,5 @@ def adamw(
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+    fused = None if gradients_are_scaled else True  # None: one kernel for many parameters, on CUDA
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=fused)

@@ -196,6 +196,14 @@ def test_a_checkpoint_of_another_model_is_one_line(capsys):
     assert "the checkpoint does not fit the configured Toy: size mismatch for layer.weight" in line
 
 
+def test_moments_for_a_sharded_run_are_refused_before_it_starts(capsys, clip_shards):
+    run = ["fit", "--config", "pretrain/tiny.yaml", "--data.shards", clip_shards, *CPU]
+    moments = ["--from", "any.ckpt", "--from_optimizer", "true", "--trainer.strategy", "fsdp2"]
+    words = "whole moments cannot be cut over the ranks of fsdp2; leave it out"
+    assert words in error_of([*run, *moments], capsys)
+    assert not list(Path("runs").rglob("*.yaml"))
+
+
 def test_wandb_online_without_an_account_is_refused_before_training(capsys, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)

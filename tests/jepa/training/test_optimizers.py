@@ -37,3 +37,11 @@ def test_a_learning_rate_that_learns_nothing_is_refused(learning_rate):
 def test_a_model_that_is_all_frozen_is_refused():
     with pytest.raises(ValueError, match="no parameter is trainable"):
         adamw([nn.Linear(1, 1).requires_grad_(False)], learning_rate=0.1, weight_decay=0.0)
+
+
+def test_it_is_fused_unless_a_loss_scaler_has_to_unscale_before_it():
+    fused, plain = (
+        adamw([nn.Linear(1, 1)], learning_rate=0.1, weight_decay=0.0, gradients_are_scaled=scaled)
+        for scaled in (False, True)
+    )
+    assert (fused.defaults["fused"], plain.defaults["fused"]) == (True, None)

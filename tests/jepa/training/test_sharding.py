@@ -34,3 +34,11 @@ def test_a_sharded_run_leaves_a_whole_encoder_and_a_whole_checkpoint(two_ranks):
     for name, value in saved["state_dict"].items():
         assert torch.equal(value, found["weights"][name])
     assert len(saved["optimizer_states"][0]["state"]) == len(found["gradients"])
+
+
+@pytest.mark.slow
+def test_a_rank_with_padding_only_does_not_keep_a_sharded_validation_waiting(two_ranks):
+    (copied, _), sharded = two_ranks("padding-ddp"), two_ranks("padding-fsdp2")
+    assert copied["validation/loss"] > 0.1  # that of rank 0, undiluted
+    for logged in sharded:
+        assert logged["validation/loss"] == pytest.approx(copied["validation/loss"], rel=1e-4)
