@@ -80,16 +80,16 @@ def v_jepa_2_1(folder: Path) -> Pretraining:
 def sigreg(folder: Path) -> Pretraining:
     return RegularizedPretraining(
         encoder(),
-        predictor(output_dim=32),
-        regularizers=[SIGReg(weight=0.05)],
-        embedding_dim=32,
+        predictor(output_dim=16),
+        regularizers=[SIGReg(weight=0.3)],
+        embedding_dim=16,
         **SETTINGS,
     )
 
 
 def vicreg(folder: Path) -> Pretraining:
     return RegularizedPretraining(
-        encoder(), predictor(output_dim=32), regularizers=[VICReg()], embedding_dim=32, **SETTINGS
+        encoder(), predictor(output_dim=16), regularizers=[VICReg()], embedding_dim=16, **SETTINGS
     )
 
 
@@ -101,7 +101,7 @@ def distillation(folder: Path) -> Pretraining:
 
 def without_stop_gradient(folder: Path) -> Pretraining:
     return RegularizedPretraining(
-        encoder(), predictor(output_dim=32), regularizers=[], embedding_dim=32,
+        encoder(), predictor(output_dim=16), regularizers=[], embedding_dim=16,
         objective=LatentMSE(stop_gradient=False), **SETTINGS,
     )  # fmt: skip
 
@@ -109,9 +109,9 @@ def without_stop_gradient(folder: Path) -> Pretraining:
 def with_a_regularizer_of_no_weight(folder: Path) -> Pretraining:
     return RegularizedPretraining(
         encoder(),
-        predictor(output_dim=32),
+        predictor(output_dim=16),
         regularizers=[SIGReg(weight=0.0)],
-        embedding_dim=32,
+        embedding_dim=16,
         **SETTINGS,
     )
 

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from jepa.models.eager_cpu import runs_on_eager_cpu
+from jepa.models.linear import linear
 from jepa.models.pixels import normalize_pixels
 from jepa.models.positions import Positions, PositionStyle, refuse_wrong_ids
 from jepa.models.settings import refuse_wrong_counts, refuse_wrong_ratios
@@ -239,7 +241,7 @@ class VideoEncoder(nn.Module):
             patches = take_tokens(patches, token_ids)
         is_image = video.shape[2] == 1 and self.image_embed is not None
         embed: Any = self.image_embed if is_image else self.patch_embed
-        tokens = nn.functional.linear(patches, embed.weight.flatten(1), embed.bias)
+        tokens = linear(patches, embed.weight.flatten(1), embed.bias)
         tokens, table = self.positions(tokens, self.grid_of(_size(video)), token_ids=token_ids)
         if self.modality_embed is not None:
             tokens = tokens + self.modality_embed[int(is_image)]
@@ -265,6 +267,8 @@ class VideoEncoder(nn.Module):
 
 def take_tokens(tokens: Tensor, ids: Tensor) -> Tensor:
     """Gathers tokens (batch, tokens, dim) at ids (batch, kept): (batch, kept, dim)."""
+    if not tokens.requires_grad and runs_on_eager_cpu(tokens, ids):  # whole rows: 6 times faster
+        return tokens[torch.arange(len(ids)).unsqueeze(1), ids]
     return tokens.gather(1, ids.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
 

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from jepa.models.linear import Linear
 from jepa.models.positions import Positions, PositionStyle, checked_grid, refuse_wrong_ids
 from jepa.models.settings import refuse_wrong_counts
 from jepa.models.transformer import Transformer
@@ -98,8 +99,8 @@ class MaskedLatentPredictor(nn.Module):
             rope_grid=rope_grid,
         )
         self.transformer = Transformer(dim, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio)
-        self.proj = nn.Linear(dim, self.output_dim)
-        self.context_proj = nn.Linear(dim, self.output_dim) if predicts_context else None
+        self.proj = Linear(dim, self.output_dim)
+        self.context_proj = Linear(dim, self.output_dim) if predicts_context else None
         self.modality_embed = nn.Parameter(torch.zeros(2, dim)) if has_modalities else None
         for linear in (*self.embed.modules(), self.proj, self.context_proj):
             if isinstance(linear, nn.Linear):
@@ -134,8 +135,10 @@ class MaskedLatentPredictor(nn.Module):
                 grid (which is checked on the CPU only, see `refuse_wrong_ids`), or there is no such
                 mask token or modality.
         """
-        tokens = self._transform(context, context_ids, target_ids, grid, mask_token_index, modality)
-        return self.proj(tokens[:, context_ids.shape[1] :])
+        tokens, table = self._embed(
+            context, context_ids, target_ids, grid, mask_token_index, modality
+        )
+        return self.proj(self.transformer(tokens, table, first_output=context_ids.shape[1]))
 
     def predict_all(
         self,
@@ -157,7 +160,10 @@ class MaskedLatentPredictor(nn.Module):
         """
         if self.context_proj is None:
             raise ValueError("this predictor has predicts_context=False: it predicts targets only")
-        tokens = self._transform(context, context_ids, target_ids, grid, mask_token_index, modality)
+        tokens, table = self._embed(
+            context, context_ids, target_ids, grid, mask_token_index, modality
+        )
+        tokens = self.transformer(tokens, table)
         num_context = context_ids.shape[1]
         return self.proj(tokens[:, num_context:]), self.context_proj(tokens[:, :num_context])
 
@@ -170,7 +176,7 @@ class MaskedLatentPredictor(nn.Module):
         self.mask_token_index = self._checked(index)
         self.config["mask_token_index"] = index
 
-    def _transform(
+    def _embed(
         self,
         context: Tensor,
         context_ids: Tensor,
@@ -178,8 +184,8 @@ class MaskedLatentPredictor(nn.Module):
         grid: tuple[int, int, int],
         mask_token_index: int | None,
         modality: Modality,
-    ) -> Tensor:
-        """Returns (batch, context + targets, dim)."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns tokens (batch, context + targets, dim) and their rotary table."""
         _refuse_misfit(context, context_ids, target_ids, self.input_dim)
         refuse_wrong_ids(grid, context_ids=context_ids, target_ids=target_ids)
         if modality not in get_args(Modality):
@@ -192,7 +198,7 @@ class MaskedLatentPredictor(nn.Module):
         tokens, table = self.positions(tokens, grid, token_ids=ids)
         if self.modality_embed is not None:
             tokens = tokens + self.modality_embed[("video", "image").index(modality)]
-        return self.transformer(tokens, table)
+        return tokens, table
 
     def _checked(self, index: int) -> int:
         if type(index) is not int or not 0 <= index < len(self.mask_tokens):
@@ -204,9 +210,9 @@ class MaskedLatentPredictor(nn.Module):
 
 def _embedding(encoder_dim: int, dim: int, *, num_levels: int) -> nn.Module:
     if num_levels == 1:
-        return nn.Linear(encoder_dim, dim)
-    fuse = nn.Linear(num_levels * encoder_dim, encoder_dim)
-    return nn.Sequential(fuse, nn.GELU(), nn.Linear(encoder_dim, dim))
+        return Linear(encoder_dim, dim)
+    fuse = Linear(num_levels * encoder_dim, encoder_dim)
+    return nn.Sequential(fuse, nn.GELU(), Linear(encoder_dim, dim))
 
 
 def _refuse_misfit(context: Tensor, context_ids: Tensor, target_ids: Tensor, dim: int) -> None:

@@ -10,12 +10,16 @@ more than differences of places. Kept for those weights; only retraining would m
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from jepa.models.eager_cpu import runs_on_eager_cpu
 
 BASE = 10_000.0
+FAST_TYPES = (torch.float32, torch.bfloat16)
 RopeStyle = Literal["interleaved", "tiled"]
 
 
@@ -63,12 +67,28 @@ def rope_angles(coordinates: Tensor, *, head_dim: int, style: RopeStyle = "inter
 
 
 def rotation(angles: Tensor) -> Tensor:
-    """Returns cosine and sine of angles (..., tokens, members, pairs).
+    """Returns the factors that rotate channel pairs, read as complex numbers z.
 
-    Computed once per forward pass, for all layers and heads: (2, ..., 1, tokens, members, pairs);
-    the new axis after the leading ones is that of the heads.
+    Computed once per forward pass, for all layers and heads. A pair becomes turn * z; of the tiled
+    style, where its members turn by different angles, turn * z + fold * conj(z).
+
+    Args:
+        angles: (..., tokens, members, pairs) from `rope_angles`.
+
+    Returns:
+        (members, ..., 1, tokens, pairs, 2): turn and, if there are two members, fold, as real and
+        imaginary parts; the new axis after the leading ones is that of the heads.
     """
-    return torch.stack((angles.cos(), angles.sin())).unsqueeze(-4)
+    cosine, sine = angles.cos(), angles.sin()
+    if angles.shape[-2] == 1:
+        factors = [(cosine[..., 0, :], sine[..., 0, :])]
+    else:
+        (even_cos, odd_cos), (even_sin, odd_sin) = cosine.unbind(-2), sine.unbind(-2)
+        factors = [
+            ((even_cos + odd_cos) / 2, (even_sin + odd_sin) / 2),
+            ((even_cos - odd_cos) / 2, (odd_sin - even_sin) / 2),
+        ]
+    return torch.stack([torch.stack(parts, -1) for parts in factors]).unsqueeze(-4)
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
@@ -76,20 +96,63 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 
     Args:
         x: (batch, heads, tokens, head_dim).
-        table: from `rotation`, broadcastable to (2, batch, heads, tokens, members, head_dim // 2).
+        table: from `rotation`, broadcastable to (members, batch, heads, tokens, head_dim // 2, 2).
 
     Returns:
         The same shape as x; every pair keeps its norm, unless the style is tiled.
     """
-    cosine, sine = table.to(x.dtype)
+    if x.dtype in FAST_TYPES and runs_on_eager_cpu(x, table):
+        return _Rotate.apply(x, *complex_factors(table))
+    turn, *fold = table.to(x.dtype).unbind(0)
+    real, imaginary = turn.unbind(-1)
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack(
-        (
-            even * cosine[..., 0, :] - odd * sine[..., 0, :],
-            even * sine[..., -1, :] + odd * cosine[..., -1, :],
-        ),
-        -1,
-    ).flatten(-2)
+    rotated = even * real - odd * imaginary, even * imaginary + odd * real
+    if fold:
+        real, imaginary = fold[0].unbind(-1)
+        folded = even * real + odd * imaginary, even * imaginary - odd * real
+        rotated = rotated[0] + folded[0], rotated[1] + folded[1]
+    return torch.stack(rotated, -1).flatten(-2)
+
+
+def complex_factors(table: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Returns turn and fold of a table of `rotation`, complex (..., 1, tokens, pairs)."""
+    turn, *fold = torch.view_as_complex(table).unbind(0)
+    return turn, fold[0] if fold else None
+
+
+def rotated(x: Tensor, turn: Tensor, fold: Tensor | None) -> Tensor:
+    """Returns turn * z + fold * conj(z), z being the channel pairs of x as complex numbers.
+
+    Args:
+        x: (..., heads, tokens, head_dim) on the CPU, in any layout of its memory.
+        turn: complex64, broadcastable to (..., heads, tokens, head_dim // 2).
+        fold: the same, or None.
+
+    Returns:
+        Like x, contiguous; the product is taken in single precision.
+    """
+    copy = torch.empty(x.shape, dtype=torch.float32).copy_(x)
+    z = torch.view_as_complex(copy.unflatten(-1, (-1, 2)))
+    folded = None if fold is None else z.conj() * fold
+    z.mul_(turn)
+    if folded is not None:
+        z.add_(folded)
+    return copy.to(x.dtype)
+
+
+class _Rotate(torch.autograd.Function):
+    """`rotated`, with the gradient that autograd would need several copies for."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, turn: Tensor, fold: Tensor | None) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(turn, fold)
+        return rotated(x, turn, fold)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:  # noqa: ANN401
+        turn, fold = ctx.saved_tensors
+        return rotated(gradient, turn.conj(), fold), None, None
 
 
 def grid_coordinates(grid: tuple[int, int, int], device: torch.device | None = None) -> Tensor:

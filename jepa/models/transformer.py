@@ -6,13 +6,15 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jepa.models.attention import attend, join_heads, rotary_attention, split_heads
+from jepa.models.linear import MLP, Linear
 from jepa.models.rope import rotate
 from jepa.models.settings import refuse_wrong_counts, refuse_wrong_ratios
 
 NORM_EPS = 1e-6
+KeysValues = tuple[Tensor, Tensor]
 
 
 class Attention(nn.Module):
@@ -24,8 +26,8 @@ class Attention(nn.Module):
         if dim % num_heads:
             raise ValueError(f"dim={dim} must be divisible by num_heads={num_heads}")
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.proj = Linear(dim, dim)
 
     def forward(
         self,
@@ -33,8 +35,10 @@ class Attention(nn.Module):
         table: Tensor | None,
         *,
         is_visible: Tensor | None = None,
-        past: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        past: KeysValues | None = None,
+        needs_cache: bool = True,
+        first_output: int = 0,
+    ) -> tuple[Tensor, KeysValues | None]:
         """Attends.
 
         Args:
@@ -42,19 +46,23 @@ class Attention(nn.Module):
             table: rotation of these tokens, see `jepa.models.rope.rotation`; None: not rotated.
             is_visible: (tokens, keys) bool, True where a query may look; None: everywhere.
             past: keys and values (batch, heads, past tokens, head_dim) to look at as well.
+            needs_cache: return keys and values; without is faster.
+            first_output: token from which on the output is wanted.
 
         Returns:
-            (batch, tokens, dim), and the keys and values including the past ones.
+            (batch, tokens - first_output, dim), and the keys and values including the past ones.
         """
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
-        queries, keys, values = qkv.permute(2, 0, 3, 1, 4)  # (batch, heads, tokens, head_dim)
+        qkv = self.qkv(x)  # (batch, tokens, 3 * dim)
+        if past is None and not needs_cache:
+            x = rotary_attention(qkv, table, num_heads=self.num_heads, is_visible=is_visible)
+            return self.proj(x[:, first_output:]), None
+        queries, keys, values = split_heads(qkv, self.num_heads)
         if table is not None:
             queries, keys = rotate(queries, table), rotate(keys, table)
         if past is not None:
             keys, values = _append(past[0], keys), _append(past[1], values)
-        x = F.scaled_dot_product_attention(queries, keys, values, attn_mask=is_visible)
-        x = self.proj(x.transpose(1, 2).flatten(2))
-        return x, (keys, values)
+        x = attend(queries, keys, values, is_visible=is_visible)
+        return self.proj(join_heads(x)[:, first_output:]), (keys, values)
 
 
 class Block(nn.Module):
@@ -70,7 +78,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.attn = Attention(dim, num_heads)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
-        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        self.mlp = MLP(dim, hidden)
 
     def forward(
         self,
@@ -78,11 +86,20 @@ class Block(nn.Module):
         table: Tensor | None,
         *,
         is_visible: Tensor | None = None,
-        past: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Returns tokens (batch, tokens, dim) and the keys and values of this layer."""
-        attended, cache = self.attn(self.norm1(x), table, is_visible=is_visible, past=past)
-        x = x + attended
+        past: KeysValues | None = None,
+        needs_cache: bool = True,
+        first_output: int = 0,
+    ) -> tuple[Tensor, KeysValues | None]:
+        """Returns tokens (batch, tokens, dim) and the keys and values; see `Attention.forward`."""
+        attended, cache = self.attn(
+            self.norm1(x),
+            table,
+            is_visible=is_visible,
+            past=past,
+            needs_cache=needs_cache,
+            first_output=first_output,
+        )
+        x = x[:, first_output:] + attended
         return x + self.mlp(self.norm2(x)), cache
 
 
@@ -99,18 +116,36 @@ class Transformer(nn.Module):
         initialize(self)
 
     def forward(
-        self, x: Tensor, table: Tensor | None, *, is_visible: Tensor | None = None
+        self,
+        x: Tensor,
+        table: Tensor | None,
+        *,
+        is_visible: Tensor | None = None,
+        first_output: int = 0,
     ) -> Tensor:
-        """Maps tokens (batch, tokens, dim) to tokens of the same shape."""
-        for block in self.blocks:
-            x, _ = block(x, table, is_visible=is_visible)
-        return self.norm(x)
+        """Maps tokens to tokens.
+
+        Args:
+            x: (batch, tokens, dim).
+            table: as for `Attention.forward`.
+            is_visible: as for `Attention.forward`.
+            first_output: token from which on the output is wanted; the last block leaves out what
+                is not.
+
+        Returns:
+            (batch, tokens - first_output, dim).
+        """
+        last = len(self.blocks) - 1
+        for index, block in enumerate(self.blocks):
+            first = first_output if index == last else 0
+            x, _ = block(x, table, is_visible=is_visible, needs_cache=False, first_output=first)
+        return self.norm(x if self.blocks else x[:, first_output:])
 
     def layers(self, x: Tensor, table: Tensor | None, indices: Sequence[int]) -> list[Tensor]:
         """Returns what the blocks at `indices` (ascending, from 0) put out, not normed."""
         outputs = []
         for block in self.blocks[: indices[-1] + 1]:
-            x, _ = block(x, table)
+            x, _ = block(x, table, needs_cache=False)
             outputs.append(x)
         return [outputs[index] for index in indices]
 

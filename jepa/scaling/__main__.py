@@ -18,12 +18,14 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from jepa.config_errors import ConfigError, explain_refusal
 from jepa.configs_folder import with_found_configs
 from jepa.lightning_cli import JepaCLI, OneLineErrorParser
 from jepa.scaling.report import (
     UTILIZATION,
     Run,
     clip_size,
+    images_of,
     rate_here,
     rate_of_table,
     report,
@@ -89,6 +91,7 @@ def read_run(arguments: Sequence[str]) -> Run:
         half="16" in precision,
         is_sharded="ModelParallel" in str(trainer["strategy"])
         or "fsdp" in str(trainer["strategy"]),
+        images=images_of(data),
     )
 
 
@@ -104,8 +107,11 @@ class _ConfigOnly(LightningCLI):
         self.config = parser.parse_args(args)
 
     def instantiate_classes(self) -> None:
-        """Builds model and data."""
-        with torch.device("meta"):
-            self.config_init: Any = self.parser.instantiate_classes(self.config)
+        """Builds model and data; what a class refuses is one line."""
+        try:
+            with torch.device("meta"):
+                self.config_init: Any = self.parser.instantiate_classes(self.config)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(explain_refusal(str(error))) from error
         self.datamodule: Any = self.config_init["data"]
         self.model: Any = self.config_init["model"]

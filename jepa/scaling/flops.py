@@ -30,6 +30,14 @@ class Recipe(Protocol):
         """The encoder that makes the targets, and whether gradient flows into it."""
         ...
 
+    def trained_modules(self) -> list[nn.Module]:
+        """What the optimizer changes."""
+        ...
+
+    def frozen_modules(self) -> list[nn.Module]:
+        """What it does not, and a sharding strategy cuts too."""
+        ...
+
     def draw_masks(
         self, batch: int, grid: Grid, *, is_image: bool, generator: torch.Generator
     ) -> list[Mask]:

@@ -2,6 +2,9 @@
 
 Weights, gradients, optimizer, targets, and what a backward pass keeps of the forward pass. Work
 space of kernels and the allocator's fragments come on top: 10 to 20 % on a GPU.
+
+Counted is autocast as it is on a GPU: matrix products in 16 bits, norms and losses in float32. So
+half the precision is not half the memory: what goes into a norm stays in float32.
 """
 
 from __future__ import annotations
@@ -13,10 +16,11 @@ import torch
 from torch import nn
 
 from jepa.models import MaskedLatentPredictor, VideoEncoder
-from jepa.models.transformer import Transformer
+from jepa.models.transformer import Block, Transformer
 from jepa.scaling.flops import Recipe
 
 MASTER_BYTES = 4  # weights, gradients and averages are float32, whatever the autocast says
+FLOAT_BYTES = 4  # norms and losses are float32, whatever the autocast says
 
 
 class StepMemory(NamedTuple):
@@ -26,7 +30,9 @@ class StepMemory(NamedTuple):
         weights: of what is trained.
         gradients: of what is trained.
         optimizer: the two moments of AdamW.
-        target: weights of the target encoder, where it is another one.
+        target: weights of what makes the targets or follows the encoder, where it is another one.
+        copies: of the weights in 16 bits, which autocast keeps from the forward to the backward
+            pass, whole on every device.
         activations: what the backward pass keeps of the forward pass.
     """
 
@@ -34,6 +40,7 @@ class StepMemory(NamedTuple):
     gradients: int
     optimizer: int
     target: int
+    copies: int
     activations: int
 
     @property
@@ -59,51 +66,60 @@ def step_memory(
         batch_size: clips on one device.
         dtype: of the matrix products: bfloat16 under bf16-mixed.
         checkpoints_activations: blocks keep their inputs only and are computed twice.
-        num_shards: devices that share weights, gradients, moments and targets (FSDP); 1 for DDP.
+        num_shards: devices that share weights, gradients, moments and frozen modules (FSDP); 1 for
+            DDP.
     """
-    target_encoder, is_trained = recipe.target_network()
-    trained = count_parameters(recipe.encoder) + count_parameters(recipe.predictor)
+    trained = sum(count_parameters(module) for module in recipe.trained_modules())
     shared = math.ceil(trained * MASTER_BYTES / num_shards)
-    other = 0 if is_trained else count_parameters(target_encoder) * MASTER_BYTES
-    kept = kept_values_of_a_clip(recipe, size, checkpoints_activations=checkpoints_activations)
+    kept = kept_bytes_of_a_clip(
+        recipe, size, dtype=dtype, checkpoints_activations=checkpoints_activations
+    )
     return StepMemory(
         weights=shared,
         gradients=shared,
         optimizer=2 * shared,
-        target=math.ceil(other / num_shards),
-        activations=batch_size * kept * dtype.itemsize,
+        target=_target_bytes(recipe, num_shards),
+        copies=0 if dtype.itemsize == MASTER_BYTES else trained * dtype.itemsize,
+        activations=batch_size * kept,
     )
 
 
-def kept_values_of_a_clip(
-    recipe: Recipe, size: tuple[int, int, int], *, checkpoints_activations: bool = False
+def kept_bytes_of_a_clip(
+    recipe: Recipe,
+    size: tuple[int, int, int],
+    *,
+    dtype: torch.dtype = torch.float32,
+    checkpoints_activations: bool = False,
 ) -> int:
-    """Returns how many numbers the backward pass needs of one clip's forward pass."""
-    is_image = size[0] == 1
+    """Returns how many bytes the backward pass needs of one clip's forward pass."""
     grid = recipe.encoder.grid_of(size)
     generator = torch.Generator().manual_seed(0)
-    masks = recipe.draw_masks(1, grid, is_image=is_image, generator=generator)
-    encoder, predictor, again = recipe.encoder, recipe.predictor, checkpoints_activations
+    masks = recipe.draw_masks(1, grid, is_image=size[0] == 1, generator=generator)
+    encoder, again = recipe.encoder, checkpoints_activations
     total = 0
     for mask in masks:
-        context, targets = mask.context_ids.shape[1], mask.target_ids.shape[1]
-        total += _kept_by_encoder(encoder, context, again=again)
-        total += _kept_by_predictor(predictor, context, targets, again=again)
+        shown, hidden = mask.context_ids.shape[1], mask.target_ids.shape[1]
+        total += _kept_by_encoder(encoder, shown, dtype, again=again)
+        total += _kept_by_predictor(recipe.predictor, shown, hidden, dtype, again=again)
     if recipe.target_network()[1]:
-        total += _kept_by_encoder(encoder, math.prod(grid), again=again)
+        total += _kept_by_encoder(encoder, math.prod(grid), dtype, again=again)
     return total
 
 
-def kept_values_of_a_block(transformer: Transformer, num_tokens: int) -> int:
-    """Returns how many numbers one block keeps of a sequence, with a fused attention.
+def kept_bytes_of_a_block(block: Block, num_tokens: int, dtype: torch.dtype) -> int:
+    """Returns how many bytes one block keeps of a sequence, with a fused attention.
 
-    The inputs and outputs of two norms, queries, keys, values, what attention puts out, and the
-    hidden values of the MLP before and after its activation.
+    In float32 what goes into the two norms; in `dtype` what comes out of them, queries, keys and
+    values as they were multiplied, queries and keys again as they were rotated, what attention puts
+    out, and the hidden values of the MLP before and after its activation. In 16 bits two copies of
+    the rotation as well, which all heads share.
     """
-    block = transformer.blocks[0]
-    mlp = [layer for layer in block.modules() if isinstance(layer, nn.Linear)][-1]
-    dim, hidden = mlp.out_features, mlp.in_features
-    return num_tokens * (8 * dim + 2 * hidden)
+    first, _, second = block.mlp
+    dim, hidden = int(second.out_features), int(first.out_features)  # pyright: ignore
+    in_dtype = 8 * dim + 2 * hidden
+    if dtype.itemsize < FLOAT_BYTES:
+        in_dtype += 2 * dim // block.attn.num_heads
+    return num_tokens * (2 * dim * FLOAT_BYTES + in_dtype * dtype.itemsize)
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -111,28 +127,58 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _kept_by_transformer(transformer: Transformer, num_tokens: int, *, again: bool) -> int:
+def _target_bytes(recipe: Recipe, num_shards: int) -> int:
+    """What follows the encoder is cut over the devices; a teacher from outside is whole on each."""
+    frozen = recipe.frozen_modules()
+    total = math.ceil(sum(count_parameters(module) for module in frozen) / num_shards)
+    network, is_trained = recipe.target_network()
+    if not is_trained and not any(network is module for module in frozen):
+        total += count_parameters(network)
+    return total * MASTER_BYTES
+
+
+def _kept_by_transformer(
+    transformer: Transformer, num_tokens: int, dtype: torch.dtype, *, again: bool
+) -> int:
     depth = len(transformer.blocks)
     if not depth:
         return 0
-    of_a_block = kept_values_of_a_block(transformer, num_tokens)
+    block: Block = transformer.blocks[0]  # pyright: ignore[reportAssignmentType]
+    of_a_block = kept_bytes_of_a_block(block, num_tokens, dtype)
     if not again:
         return depth * of_a_block
-    width = transformer.norm.normalized_shape[0]
-    return depth * num_tokens * int(width) + of_a_block
+    return depth * num_tokens * _width(transformer) * FLOAT_BYTES + of_a_block
 
 
-def _kept_by_encoder(encoder: VideoEncoder, num_tokens: int, *, again: bool) -> int:
+def _kept_by_encoder(
+    encoder: VideoEncoder, num_tokens: int, dtype: torch.dtype, *, again: bool
+) -> int:
     pixels = 3 * math.prod(encoder.tubelet)
-    levels = len(encoder.level_indices)
-    ends = num_tokens * (pixels + levels * encoder.dim)
-    return ends + _kept_by_transformer(encoder.transformer, num_tokens, again=again)
+    normed = len(encoder.level_indices) * encoder.dim  # what goes into the last norms
+    ends = num_tokens * (pixels * dtype.itemsize + normed * FLOAT_BYTES)
+    return ends + _kept_by_transformer(encoder.transformer, num_tokens, dtype, again=again)
 
 
 def _kept_by_predictor(
-    predictor: MaskedLatentPredictor, context: int, targets: int, *, again: bool
+    predictor: MaskedLatentPredictor,
+    context: int,
+    targets: int,
+    dtype: torch.dtype,
+    *,
+    again: bool,
 ) -> int:
-    width = int(predictor.transformer.norm.normalized_shape[0])
-    ends = context * predictor.input_dim + (context + targets) * 2 * width
-    ends += 2 * targets * predictor.output_dim  # the prediction, and its difference to the target
-    return ends + _kept_by_transformer(predictor.transformer, context + targets, again=again)
+    width = _width(predictor.transformer)
+    both = dtype.itemsize + FLOAT_BYTES
+    layers = [layer for layer in predictor.embed.modules() if isinstance(layer, nn.Linear)]
+    inputs = sum(layer.in_features for layer in layers)
+    inputs += layers[0].out_features * (len(layers) - 1)  # before the activation between two
+    predicted = targets if predictor.context_proj is None else context + targets
+    total = context * inputs * dtype.itemsize
+    total += predicted * width * both  # what goes into the last norm, and what comes out
+    total += predicted * predictor.output_dim * both  # a prediction, and its difference
+    tokens = context + targets
+    return total + _kept_by_transformer(predictor.transformer, tokens, dtype, again=again)
+
+
+def _width(transformer: Transformer) -> int:
+    return int(transformer.norm.normalized_shape[0])

@@ -15,6 +15,20 @@ from jepa.training.pretraining import Pretraining
 UTILIZATION = 0.4  # that of a good run on a GPU
 
 
+class ImageBatches(NamedTuple):
+    """What a mixture takes beside its videos.
+
+    Attributes:
+        size: (1, height, width) of an image.
+        batch_size: images on one device.
+        fraction: of the batches, in (0, 1).
+    """
+
+    size: tuple[int, int, int]
+    batch_size: int
+    fraction: float
+
+
 class Run(NamedTuple):
     """What a config says of a run.
 
@@ -27,6 +41,7 @@ class Run(NamedTuple):
         steps: of the whole run; None if it has no end.
         half: matrix products in 16 bits.
         is_sharded: weights and moments are spread over the devices.
+        images: batches of images among those of clips; None: there are none.
     """
 
     module: Pretraining
@@ -37,6 +52,15 @@ class Run(NamedTuple):
     steps: int | None
     half: bool
     is_sharded: bool
+    images: ImageBatches | None = None
+
+    @property
+    def batches(self) -> list[tuple[tuple[int, int, int], int, float]]:
+        """Sizes, batch sizes and shares of the kinds of batches: one, or clips and images."""
+        if self.images is None:
+            return [(self.size, self.batch_size, 1.0)]
+        size, batch_size, fraction = self.images
+        return [(self.size, self.batch_size, 1 - fraction), (size, batch_size, fraction)]
 
 
 class Rate(NamedTuple):
@@ -62,6 +86,7 @@ def run_of(trainer: Trainer, module: Pretraining, data: Any) -> Run:  # noqa: AN
         steps=trainer.max_steps if trainer.max_steps > 0 else None,
         half="16" in str(trainer.precision),
         is_sharded="Fsdp" in type(trainer.strategy).__name__,
+        images=images_of(data),
     )
 
 
@@ -86,24 +111,14 @@ def rate_here(name: str, *, half: bool, device: torch.device | None = None) -> R
 
 def report(run: Run, rate: Rate, *, utilization: float = UTILIZATION) -> dict[str, str]:
     """Returns the lines that are printed, by their names."""
-    module = run.module
-    flops = step_flops(module, run.size, batch_size=run.batch_size).times(run.accumulated)
-    memory = step_memory(
-        module,
-        run.size,
-        batch_size=run.batch_size,
-        dtype=torch.bfloat16 if run.half else torch.float32,
-        checkpoints_activations=module.checkpoint_activations,
-        num_shards=run.num_devices if run.is_sharded else 1,
-    )
-    clips = run.batch_size * run.accumulated * run.num_devices
+    module, flops, memory = run.module, mean_flops(run), peak_memory(run)
+    clips = _clips_of_a_step(run)
     seconds = flops.total / (rate.flops_per_second * utilization)
     lines = {
         "model": f"{type(module).__name__}: encoder {_millions(module.encoder)}, predictor "
         f"{_millions(module.predictor)}",
         "clip": _clip_line(run),
-        "step": f"{run.batch_size} clips x {run.num_devices} devices x {run.accumulated} "
-        f"accumulated = {clips} clips",
+        "step": _step_line(run),
         "compute": _compute_line(flops, run),
         "memory": _memory_line(memory, rate),
         "time": f"{rate.origin}, {utilization:.0%} used: {seconds:.3g} s a step, "
@@ -112,6 +127,39 @@ def report(run: Run, rate: Rate, *, utilization: float = UTILIZATION) -> dict[st
     if run.steps:
         lines["time"] += f"; {run.steps} steps in {_duration(run.steps * seconds)}"
     return lines
+
+
+def mean_flops(run: Run) -> StepFlops:
+    """Returns the operations of one step and device: of a mixture's kinds of batches their mean."""
+    parts = [0.0] * len(StepFlops._fields)
+    for size, batch_size, share in run.batches:
+        flops = step_flops(run.module, size, batch_size=batch_size).times(run.accumulated)
+        parts = [total + share * part for total, part in zip(parts, flops, strict=True)]
+    return StepFlops(*(round(part) for part in parts))
+
+
+def peak_memory(run: Run) -> StepMemory:
+    """Returns the bytes of the kind of batch that needs most."""
+    memories = [
+        step_memory(
+            run.module,
+            size,
+            batch_size=batch_size,
+            dtype=torch.bfloat16 if run.half else torch.float32,
+            checkpoints_activations=run.module.checkpoint_activations,
+            num_shards=run.num_devices if run.is_sharded else 1,
+        )
+        for size, batch_size, _ in run.batches
+    ]
+    return max(memories, key=lambda memory: memory.total)
+
+
+def images_of(data: Any) -> ImageBatches | None:  # noqa: ANN401 - data modules we may not import
+    """Returns what a mixture takes beside its videos; None of other data."""
+    if getattr(data, "images", None) is None:
+        return None
+    side = data.images.image_size
+    return ImageBatches((1, side, side), data.image_batch_size, data.image_fraction)
 
 
 def clip_size(data: Any) -> tuple[int, int, int]:  # noqa: ANN401 - data modules we may not import
@@ -127,9 +175,30 @@ def clip_size(data: Any) -> tuple[int, int, int]:  # noqa: ANN401 - data modules
         ) from None
 
 
+def _clips_of_a_step(run: Run) -> float:
+    """Clips and images of all devices."""
+    of_a_batch = sum(share * batch_size for _, batch_size, share in run.batches)
+    return of_a_batch * run.accumulated * run.num_devices
+
+
+def _step_line(run: Run) -> str:
+    line = (
+        f"{run.batch_size} clips x {run.num_devices} devices x {run.accumulated} accumulated = "
+        f"{run.batch_size * run.num_devices * run.accumulated} clips"
+    )
+    if run.images is None:
+        return line
+    return f"{line}; or, {run.images.fraction:.0%} of the batches, {run.images.batch_size} images"
+
+
 def _clip_line(run: Run) -> str:
-    frames, height, width = run.size
-    grid = run.module.encoder.grid_of(run.size)
+    lines = [_size_line(run, size) for size, _, _ in run.batches]
+    return "; or ".join(lines)
+
+
+def _size_line(run: Run, size: tuple[int, int, int]) -> str:
+    frames, height, width = size
+    grid = run.module.encoder.grid_of(size)
     masks = run.module.draw_masks(
         1, grid, is_image=frames == 1, generator=torch.Generator().manual_seed(0)
     )
@@ -144,7 +213,7 @@ def _clip_line(run: Run) -> str:
 
 def _compute_line(flops: StepFlops, run: Run) -> str:
     parts = ", ".join(f"{name} {part / flops.total:.0%}" for name, part in flops._asdict().items())
-    of_a_clip = flops.total / (run.batch_size * run.accumulated)
+    of_a_clip = flops.total * run.num_devices / _clips_of_a_step(run)
     return f"{_si(of_a_clip)}FLOP a clip, {_si(flops.total)}FLOP a step and device ({parts})"
 
 

@@ -49,16 +49,6 @@ class Distillation(Pretraining):
         """The frozen encoder."""
         return self._teacher[0]
 
-    def on_fit_start(self) -> None:
-        """Takes the teacher to where the student is."""
-        super().on_fit_start()
-        self.teacher.to(self.device)
-
-    def on_validation_start(self) -> None:
-        """The same, where a run begins with validation."""
-        super().on_validation_start()
-        self.teacher.to(self.device)
-
     def watched_tokens(self, video: Tensor, target: Tensor) -> Tensor:
         """The student's: the teacher's do not change."""
         return self.target_encoder(video)
@@ -70,7 +60,7 @@ class Distillation(Pretraining):
     @torch.no_grad()
     def target(self, video: Tensor) -> Tensor:
         """Returns the teacher's tokens of all places: (batch, tokens, teacher's dim)."""
-        return self.teacher(video)
+        return self.teacher.to(video.device)(video)  # hidden, it does not move with the student
 
 
 def _refuse_misfit(

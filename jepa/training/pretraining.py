@@ -103,13 +103,16 @@ class Pretraining(OptimizedModule):
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
         """Logs the loss under masks that are the same at every validation."""
-        video = normalize_pixels(batch.only_valid().video)
+        valid = batch.only_valid().video
+        helps_others = not len(valid) and is_sharded(self.encoder)  # they wait for its weights
+        video = normalize_pixels(batch.video if helps_others else valid)
         total = torch.zeros((), device=video.device)  # a batch of padding only weighs nothing
         if len(video):
             masks = self.sample_masks(video, step=batch_idx)
             grid, target = self._grid(video), self.target(video)
-            total = self.compare(self.predict(video, masks), target, masks, grid=grid).total
-        self.log("validation/loss", total, sync_dist=True, batch_size=len(video))
+            loss = self.compare(self.predict(video, masks), target, masks, grid=grid)
+            total = total if helps_others else loss.total
+        self.log("validation/loss", total, sync_dist=True, batch_size=len(valid))
 
     def test_step(self, batch: ClipBatch, batch_idx: int) -> None:
         """The same as validation."""

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from jepa.models import rope
 from jepa.models.rope import axis_dim, grid_coordinates, rope_angles, rotate, rotation
 
 HEAD_DIM = 28  # 8 channels an axis, 4 that rest
@@ -116,3 +117,26 @@ def test_a_head_that_cannot_be_rotated_is_refused(head_dim):
 def test_coordinates_of_another_layout_are_refused():
     with pytest.raises(ValueError, match=r"must be \(..., tokens, 3\), got \(5, 2\)"):
         rope_angles(torch.zeros(5, 2), head_dim=HEAD_DIM)
+
+
+@pytest.mark.parametrize("style", ["interleaved", "tiled"])
+def test_the_quick_rotation_equals_the_one_in_plain_operations(monkeypatch, style):
+    x = torch.randn(2, 3, 5, HEAD_DIM).transpose(1, 2).transpose(2, 1)
+    table = rotation(rope_angles(torch.rand(2, 5, 3) * 9, head_dim=HEAD_DIM, style=style))
+    weights = torch.randn(2, 3, 5, HEAD_DIM)
+    results = []
+    for is_quick in (True, False):
+        monkeypatch.setattr(rope, "runs_on_eager_cpu", lambda *_, answer=is_quick: answer)
+        leaf = x.clone().requires_grad_()
+        output = rotate(leaf, table)
+        (output * weights).sum().backward()
+        results.append((output.detach(), leaf.grad))
+    for quick, plain in zip(*results, strict=True):
+        torch.testing.assert_close(quick, plain)
+
+
+def test_half_precision_is_rotated_in_single_precision():
+    x = torch.randn(1, 2, 5, HEAD_DIM)
+    table = rotation(rope_angles(torch.rand(5, 3) * 9, head_dim=HEAD_DIM))
+    found = rotate(x.bfloat16(), table)
+    assert torch.equal(found, rotate(x.bfloat16().float(), table).bfloat16())

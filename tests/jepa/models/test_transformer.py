@@ -35,7 +35,7 @@ def test_attention_equals_its_definition(tokens, places):
     attention, table = Attention(24, 2), table_of(places)
     weights = attention.qkv.weight.view(3, 2, 12, 24)
     biases = attention.qkv.bias.view(3, 2, 12)
-    cosine, sine = table[:, 0, :, 0]
+    cosine, sine = table[0, 0].unbind(-1)
     expected = []
     for head in range(2):
         query, key, value = (tokens @ weights[i, head].T + biases[i, head] for i in range(3))
@@ -108,3 +108,19 @@ def test_layers_are_what_the_blocks_put_out(transformer, tokens, places):
     first, last = transformer.layers(tokens, table, [0, 1])
     torch.testing.assert_close(first, transformer.blocks[0](tokens, table)[0])
     torch.testing.assert_close(transformer.norm(last), transformer(tokens, table))
+
+
+@pytest.mark.parametrize("first_output", [1, 4])
+def test_outputs_that_nobody_wants_are_left_out(transformer, tokens, places, first_output):
+    whole = transformer(tokens, table_of(places))
+    rest = transformer(tokens, table_of(places), first_output=first_output)
+    torch.testing.assert_close(rest, whole[:, first_output:])
+
+
+def test_the_fast_way_without_a_cache_equals_the_way_with_one(transformer, tokens, places):
+    block, table = transformer.blocks[0], table_of(places)
+    with_cache, cache = block(tokens, table)
+    without, none = block(tokens, table, needs_cache=False)
+    torch.testing.assert_close(without, with_cache)
+    assert none is None
+    assert cache is not None

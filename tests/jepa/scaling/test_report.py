@@ -3,11 +3,23 @@ import pytest
 import torch
 
 from data_pipelines.datamodules import ClipDataModule, ImageDataModule
+from data_pipelines.mixture import MixtureDataModule
 from jepa.masking import MultiBlock
 from jepa.models import MaskedLatentPredictor, VideoEncoder
 from jepa.scaling.flops import step_flops
 from jepa.scaling.memory import step_memory
-from jepa.scaling.report import Rate, Run, clip_size, rate_of_table, report, run_of
+from jepa.scaling.report import (
+    ImageBatches,
+    Rate,
+    Run,
+    clip_size,
+    images_of,
+    mean_flops,
+    peak_memory,
+    rate_of_table,
+    report,
+    run_of,
+)
 from jepa.training.pretraining import Pretraining
 
 
@@ -47,6 +59,39 @@ def test_a_sharded_run_is_told_the_memory_of_its_shards():
     assert quarter == pytest.approx(whole / 4, rel=0.01)
 
 
+def test_operations_and_clips_of_a_mixture_are_weighed_by_the_share_of_images():
+    images = ImageBatches((1, 32, 32), batch_size=10, fraction=0.25)
+    run, rate = make_run(images=images, accumulated=1), Rate(1e9, "", None)
+    of_videos = step_flops(run.module, run.size, batch_size=6).total
+    of_images = step_flops(run.module, images.size, batch_size=10).total
+    assert mean_flops(run).total == pytest.approx(0.75 * of_videos + 0.25 * of_images, rel=1e-6)
+    seconds = (0.75 * of_videos + 0.25 * of_images) / 1e9
+    clips_per_second = 4 * (0.75 * 6 + 0.25 * 10) / seconds
+    assert f"{clips_per_second:.4g} clips/s" in report(run, rate, utilization=1)["time"]
+
+
+def test_memory_of_a_mixture_is_that_of_the_larger_batches():
+    few, many = (make_run(images=ImageBatches((1, 32, 32), n, 0.5)) for n in (1, 100))
+    videos, pictures = (
+        step_memory(few.module, size, batch_size=n)
+        for size, n in ((few.size, 6), ((1, 32, 32), 100))
+    )
+    assert peak_memory(few) == videos
+    assert peak_memory(many) == pictures
+    assert pictures.total > videos.total
+
+
+def test_what_a_mixture_takes_beside_its_videos():
+    videos = ClipDataModule("shards", 4, image_size=32)
+    pictures = ImageDataModule("pictures", image_size=48)
+    data = MixtureDataModule(
+        [videos], batch_size=6, images=pictures, image_fraction=0.2, image_batch_size=9
+    )
+    assert images_of(data) == ImageBatches((1, 48, 48), 9, 0.2)
+    assert images_of(MixtureDataModule([videos], batch_size=6)) is None
+    assert images_of(videos) is None
+
+
 def test_what_a_trainer_is_about_to_run():
     trainer = L.Trainer(
         accelerator="cpu", max_steps=7, accumulate_grad_batches=3, logger=False,
@@ -54,7 +99,7 @@ def test_what_a_trainer_is_about_to_run():
     )  # fmt: skip
     data = ClipDataModule("shards", 4, image_size=32, batch_size=5)
     run = run_of(trainer, make_run().module, data)
-    assert run[1:] == ((4, 32, 32), 5, 3, 1, 7, False, False)
+    assert run[1:] == ((4, 32, 32), 5, 3, 1, 7, False, False, None)
 
 
 def test_images_are_clips_of_one_frame_and_other_data_have_no_size():

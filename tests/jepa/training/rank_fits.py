@@ -400,6 +400,25 @@ def fit_for_a_time(folder, shards, *, strategy):
     return {"steps": trainer.global_step}
 
 
+class RankOneHasPaddingOnly(_Parts):
+    """One batch, of which rank 1 has no valid clip."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, step):
+        batch = super().__getitem__(step)
+        return batch._replace(is_valid=torch.full((len(batch.video),), self.trainer.is_global_zero))
+
+
+def validate_padding(folder, *, strategy):
+    """A validation in which one rank has nothing to say; returns the loss that all log."""
+    trainer = make_trainer(folder, strategy=strategy)
+    loader = DataLoader(RankOneHasPaddingOnly(trainer), batch_size=None)
+    (logged,) = trainer.validate(latent_l1(), loader, verbose=False)
+    return logged
+
+
 def main(folder, shards):
     logging.getLogger("lightning.pytorch").disabled = True
     warnings.simplefilter("ignore")
@@ -415,6 +434,7 @@ def main(folder, shards):
             note(f"{recipe}-{strategy}", fit_joined(recipe, folder / recipe, strategy=strategy))
         whole_run = folder / f"whole-{strategy}"
         note(f"whole-{strategy}", fit_shards(whole_run, shards, strategy=strategy))
+        note(f"padding-{strategy}", validate_padding(folder / "padding", strategy=strategy))
         resumed = fit_shards(
             folder / "resumed", shards, strategy=strategy, ckpt_path=whole_run / "step=3.ckpt"
         )

@@ -92,17 +92,31 @@ def test_the_teacher_is_in_no_checkpoint_and_a_resumed_run_reads_it_again(
     assert torch.equal(weights(resumed), weights(whole))
 
 
-def test_every_validation_compares_with_the_teacher(teacher_folder, clip_shards, make_trainer):
+@pytest.mark.parametrize("verb", ["validate", "test"])
+def test_every_evaluation_compares_with_the_teacher(
+    teacher_folder, clip_shards, make_trainer, verb
+):
     data = make_data(clip_shards)
     data.val_shards = clip_shards
-    student, trainer = make_student(teacher_folder), make_trainer(1, limit_val_batches=1)
-    (result,) = trainer.validate(student, data, verbose=False)
-    batch = next(iter(data.val_dataloader()))
+    limits = {"limit_val_batches": 1, "limit_test_batches": 1}
+    student, trainer = make_student(teacher_folder), make_trainer(1, **limits)
+    loader = data.val_dataloader()
+    (result,) = getattr(trainer, verb)(student, loader, verbose=False)
+    batch = next(iter(loader))
     video = normalize_pixels(batch.video)
     masks = student.sample_masks(video, step=0)
     predicted, target = student.predict(video, masks), student.teacher(video)
     expected = student.compare(predicted, target, masks, grid=(2, 4, 4)).total
     assert result["validation/loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_teacher_follows_the_clips_to_their_device(teacher_folder):
+    """On the meta device, which like a GPU multiplies only what is there."""
+    student = make_student(teacher_folder).to("meta")
+    assert next(student.teacher.parameters()).device.type == "cpu"  # hidden: not moved with it
+    video = torch.zeros(2, 3, 4, 32, 32, device="meta")
+    assert student.target(video).device.type == "meta"
+    assert next(student.teacher.parameters()).device.type == "meta"
 
 
 def test_a_predictor_of_another_width_is_refused(teacher_folder):
