@@ -32,6 +32,8 @@ format: $(INSTALLED)    ## Format and sort imports
 bench: $(INSTALLED)    ## Ratios of two things measured in one run, and how exact we are
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/augmentation.py
+	$(BIN)/python benchmarks/pretraining_step.py
+	$(BIN)/python benchmarks/recipes.py
 	$(BIN)/python benchmarks/rollout_cache.py
 	$(BIN)/python benchmarks/encoder_transformers.py
 	$(BIN)/python benchmarks/official_parity.py
