@@ -171,6 +171,14 @@ class MasksByClip:
         ]
 
 
+class SeededParts:
+    """Makes the parts that wait for the data from one seed, whatever was drawn before."""
+
+    def configure_model(self):
+        torch.manual_seed(1)
+        super().configure_model()
+
+
 class JoinedBatches(L.LightningDataModule):
     """Batch k of all ranks together is the same on any number of ranks."""
 
@@ -280,6 +288,7 @@ def fit_joined(recipe, folder, **options):
 def fit_joined_trajectories(recipe, folder, **options):
     """The same of trajectories; see `Found`."""
     model, found = TRAJECTORY_RECIPES[recipe](), Found()
+    model.__class__ = type("Seeded", (SeededParts, type(model)), {})
     trainer = make_trainer(folder, callbacks=[found], **options)
     trainer.fit(model, JoinedTrajectories())
     return found.result()

@@ -322,7 +322,8 @@ def test_two_ranks_are_one_rank_with_the_joined_batch(recipe, strategy, two_rank
     assert first["losses"] != second["losses"]  # their data differ
     assert_close(first["gradients"], expected["gradients"], 5e-6)
     for found in (first, second):
-        assert_close(found["weights"], expected["weights"], 1e-5)
+        # Where a gradient is all but zero, Adam makes a step of its rounding.
+        assert_close(found["weights"], expected["weights"], 1e-4 if recipe == "vicreg" else 1e-5)
         for part in ("encoder", "predictor"):  # Adam would not show another factor of clipping
             norm = f"optim/gradient_norm_{part}"
             assert found["logged"][norm] == pytest.approx(expected["logged"][norm], rel=1e-4)
