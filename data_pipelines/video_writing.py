@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
+from data_pipelines.pixel_conversion import one_thread
+
 if TYPE_CHECKING:
     import av
 
@@ -115,6 +117,7 @@ class Mp4Writer:
         self.num_bytes = 0  # of the frames that are encoded so far
         self._frames_per_second = frames_per_second
         self._from_ndarray = av.VideoFrame.from_ndarray
+        self._one_thread: dict[str, Any] = dict(one_thread())
         options = _encoder_options(codec, crf, keyframe_interval, preset)
         rate = frames_per_second
         if not isinstance(rate, Fraction):
@@ -141,6 +144,7 @@ class Mp4Writer:
             )
         for pixels in frames:
             frame = self._from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+            frame = frame.reformat(format="yuv420p", **self._one_thread)
             frame.pts = self.num_frames
             self._write(self._stream.encode(frame))
             self.num_frames += 1
@@ -189,7 +193,9 @@ def _encoder_options(codec: Codec, crf: int, keyframe_interval: int, preset: str
         interval = f"keyint={keyframe_interval}:min-keyint={keyframe_interval}"
         quiet = "bframes=0:scenecut=0:pools=none:frame-threads=1:log-level=none"
         return {**options, "preset": preset, "x265-params": f"{interval}:{quiet}"}
-    return {**options, "preset": preset, "bf": "0"}
+    # x264's macroblock tree reads memory that it did not write: of four thousand encodings of equal
+    # frames, up to a quarter were different, mostly none. Without it, none of 60,000 was.
+    return {**options, "preset": preset, "bf": "0", "x264-params": "mbtree=0"}
 
 
 def _refuse_bad_frames(frames: np.ndarray, frames_per_second: float | Fraction) -> None:

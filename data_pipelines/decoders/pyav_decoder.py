@@ -21,9 +21,12 @@ from data_pipelines.decoders.base import (
     refuse_huge_frames,
 )
 from data_pipelines.frames import DecodeError, VideoMetadata
+from data_pipelines.pixel_conversion import one_thread
 
 # PyAV reports FFmpeg's codes as FFmpegError, and values that Python cannot hold as the others.
 _AV_ERRORS = (FFmpegError, ValueError, IndexError, OverflowError, MemoryError)
+
+_ONE_THREAD: dict[str, Any] = dict(one_thread())
 
 _NOT_INTERLACED = (0, 1)  # FFmpeg's AV_FIELD_UNKNOWN, which most videos have, and PROGRESSIVE
 
@@ -207,7 +210,7 @@ class PyavDecoder(VideoDecoder):
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:
     """Returns a frame as a viewer shows it: telephones store it as the sensor lay, and the turn."""
-    pixels = frame.to_ndarray(format="rgb24")  # (height, width, 3), as stored
+    pixels = frame.to_ndarray(format="rgb24", **_ONE_THREAD)  # (height, width, 3), as stored
     return np.rot90(pixels, round(frame.rotation / 90))  # both count anticlockwise
 
 
