@@ -6,9 +6,9 @@ and packers every core has its own work already, and small frames take two to th
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 
 def one_thread() -> dict[str, int]:
     """Returns the arguments of `reformat` and `to_ndarray` that keep one frame to one thread."""
-    import av
-
-    return {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+    return {"threads": 1} if int(version("av").split(".")[0]) >= 17 else {}
