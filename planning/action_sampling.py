@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Generator, Tensor
 
-from planning.action_space import ActionSpec
+
+class Clips(Protocol):
+    """Something with bounds."""
+
+    def clip(self, actions: Tensor, /) -> Tensor:
+        """Clamps sequences (..., steps, dim) into the bounds."""
+        ...
 
 
 class ActionDistribution(NamedTuple):
@@ -22,20 +28,11 @@ class ActionDistribution(NamedTuple):
     std: Tensor
 
 
-def initial_distribution(
-    action_spec: ActionSpec, horizon: int, *, std: float, reference: Tensor
-) -> ActionDistribution:
-    """Returns a distribution centred in the bounds; `std` is in half-ranges of each dimension."""
-    low, high = action_spec.bounds(reference)
-    mean = ((low + high) / 2).expand(horizon, -1)
-    return ActionDistribution(mean, ((high - low) / 2 * std).expand(horizon, -1))
-
-
 def sample_sequences(
     distribution: ActionDistribution,
     num_samples: int,
     *,
-    action_spec: ActionSpec,
+    space: Clips,
     smoothness: float,
     generator: Generator,
 ) -> Tensor:
@@ -44,7 +41,7 @@ def sample_sequences(
     Args:
         distribution: what to draw from.
         num_samples: sequences, at least 1.
-        action_spec: bounds.
+        space: bounds.
         smoothness: correlation in [0, 1) of one step's noise with the step before; 0 is white
             noise. The marginal standard deviation, before clipping, stays that of the distribution.
         generator: randomness.
@@ -61,7 +58,7 @@ def sample_sequences(
         fresh = (1 - smoothness**2) ** 0.5
         noise[:, step] = smoothness * noise[:, step - 1] + fresh * noise[:, step]
     noise[0] = 0
-    return action_spec.clip(mean + distribution.std * noise)
+    return space.clip(mean + distribution.std * noise)
 
 
 def refit(
@@ -73,35 +70,11 @@ def refit(
         distribution: the one the elites were drawn from.
         elites: (elites, horizon, action_dim).
         momentum: share of the old mean and std that is kept, in [0, 1).
-        min_std: (action_dim,), floor of the new std.
+        min_std: (action_dim,) or (horizon, action_dim), floor of the new std.
     """
     mean = torch.lerp(elites.mean(0), distribution.mean, momentum)
     std = torch.lerp(elites.std(0, correction=0), distribution.std, momentum)
     return ActionDistribution(mean, torch.maximum(std, min_std))
-
-
-def warm_distribution(
-    first: ActionDistribution, actions: Tensor, *, executed_steps: int, warm_std: Tensor
-) -> ActionDistribution:
-    """Centres a distribution on what is left of the previous plan.
-
-    Args:
-        first: the distribution without a previous plan; the steps after its end keep this std.
-        actions: (horizon, action_dim), of the previous plan.
-        executed_steps: of these actions, from 0 to the horizon.
-        warm_std: (action_dim,), of the steps that the previous plan covers.
-
-    Raises:
-        ValueError: if the previous plan has another shape, or fewer steps than were executed.
-    """
-    horizon, action_dim = first.mean.shape
-    if actions.shape != first.mean.shape:
-        raise ValueError(
-            f"the previous plan has actions {tuple(actions.shape)}, this planner's are "
-            f"{(horizon, action_dim)}; plan without it"
-        )
-    warm = ActionDistribution(actions.to(first.mean), warm_std.expand(horizon, -1))
-    return shift(warm, executed_steps, tail_std=first.std[-1])
 
 
 def shift(distribution: ActionDistribution, steps: int, *, tail_std: Tensor) -> ActionDistribution:

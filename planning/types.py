@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -91,8 +91,12 @@ class WorldModel(Protocol):
     def rollout(self, start: Latent, actions: Tensor) -> Latent:
         """Imagines `actions` (samples, horizon, action_dim) from one start.
 
+        Or from several: tokens (environments, tokens, dim) and actions (environments, samples,
+        horizon, action_dim).
+
         Returns:
-            Latents after each action: tokens (samples, horizon, tokens, dim).
+            Latents after each action: tokens (samples, horizon, tokens, dim), after the
+            environments if there are several.
         """
         ...
 
@@ -104,10 +108,20 @@ class Latent(NamedTuple):
         tokens: (..., tokens, dim), in the latent space of the world model.
         state: (..., state_dim), the normalised proprioception, or None where it is not known, as
             for a goal.
+        disagreement: (...), at least 0: how far the members of an ensemble are apart; None where
+            the world model has one member, or nothing was imagined.
     """
 
     tokens: Tensor
     state: Tensor | None = None
+    disagreement: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Latent:
+        """Returns the same of changed tensors."""
+        state, disagreement = (
+            None if part is None else change(part) for part in (self.state, self.disagreement)
+        )
+        return Latent(change(self.tokens), state, disagreement)
 
 
 class Cost(Protocol):
@@ -140,7 +154,12 @@ class Plan:
         spread: (horizon, action_dim), standard deviation of the final sampling distribution.
         mean: (horizon, action_dim), mean of the final sampling distribution.
         num_rollouts: imagined sequences in total.
-        seconds: wall-clock time spent.
+        seconds: wall-clock time spent, on all problems that were planned together.
+        elite_cost_spreads: standard deviation of the elites' costs of each round: small beside the
+            cost, and the planner cannot tell its candidates apart.
+        uncertainty: (horizon,), how far the members of an ensemble are apart along `actions`; None
+            where the world model has one member.
+        saturation: share of the values of `actions` that lie at a bound, 0 to 1.
     """
 
     actions: Tensor
@@ -152,6 +171,9 @@ class Plan:
     mean: Tensor
     num_rollouts: int
     seconds: float
+    elite_cost_spreads: Sequence[float] = ()
+    uncertainty: Tensor | None = None
+    saturation: float = 0.0
 
 
 class Planner(Protocol):
@@ -184,10 +206,12 @@ class Planner(Protocol):
             generator: randomness; the same generator state gives the same plan.
             previous_plan: the plan made before, for a warm start.
             executed_steps: how many of its actions have been executed since, up to all.
-            deadline_seconds: stop after the iteration in which this much time has passed.
+            deadline_seconds: no round begins that would end later, judging by the longest so far;
+                the first always runs.
 
         Raises:
-            ValueError: if `previous_plan` has another shape, or fewer steps than were executed.
+            ValueError: if the deadline is not positive, or if `previous_plan` has another shape,
+                or fewer steps than were executed.
             FloatingPointError: if no sequence has a finite cost: any action chosen then would be
                 meaningless.
         """

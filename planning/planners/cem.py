@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import math
-import time
 from dataclasses import dataclass
 
-import torch
-from torch import Generator, Tensor
+from torch import Generator
 
-from planning.action_sampling import (
-    ActionDistribution,
-    initial_distribution,
-    refit,
-    sample_sequences,
-    warm_distribution,
+from planning.action_sampling import refit, sample_sequences
+from planning.search import (
+    Candidates,
+    Search,
+    SearchPlanner,
+    refuse_counts_below_one,
+    refuse_not_positive,
+    refuse_outside_unit_interval,
 )
-from planning.action_space import ActionSpec
-from planning.costs import finite_costs
-from planning.types import Cost, Latent, Plan, WorldModel
+from planning.search_space import SearchSpace, WarmStart, first_distribution
 
 
 @dataclass(frozen=True)
-class CEM:
+class CEM(SearchPlanner):
     """Samples, keeps the elites, refits, repeats; returns the best sequence it ever evaluated.
 
     Args:
@@ -38,7 +35,6 @@ class CEM:
         smoothness: correlation of the noise of neighbouring steps, in [0, 1).
     """
 
-    horizon: int = 8
     num_samples: int = 256
     num_elites: int = 24
     num_iterations: int = 6
@@ -49,83 +45,35 @@ class CEM:
     smoothness: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("horizon", "num_samples", "num_elites", "num_iterations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        super().__post_init__()
+        refuse_counts_below_one(
+            num_samples=self.num_samples,
+            num_elites=self.num_elites,
+            num_iterations=self.num_iterations,
+        )
         if self.num_elites > self.num_samples:
             raise ValueError(
                 f"num_elites={self.num_elites} exceeds num_samples={self.num_samples}; "
                 "raise num_samples or lower num_elites"
             )
-        for name in ("momentum", "smoothness"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        for name in ("initial_std", "warm_std", "min_std"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
+        refuse_outside_unit_interval(momentum=self.momentum, smoothness=self.smoothness)
+        refuse_not_positive(
+            initial_std=self.initial_std, warm_std=self.warm_std, min_std=self.min_std
+        )
 
-    @torch.inference_mode()
-    def plan(
-        self,
-        world: WorldModel,
-        start: Latent,
-        *,
-        cost: Cost,
-        action_spec: ActionSpec,
-        generator: Generator,
-        previous_plan: Plan | None = None,
-        executed_steps: int = 0,
-        deadline_seconds: float | None = None,
-    ) -> Plan:
-        """Returns the best plan found; see `planning.types.Planner`."""
-        began = time.perf_counter()
-        distribution = self._first(action_spec, start.tokens, previous_plan, executed_steps)
-        low, high = action_spec.bounds(start.tokens)
-        min_std = self.min_std * (high - low) / 2
-        best_actions, best_cost = distribution.mean, float("inf")
-        best_costs: list[float] = []
-        elite_costs: list[float] = []
+    def search(self, space: SearchSpace, warm: WarmStart | None, generator: Generator) -> Search:
+        """See `planning.search.SearchPlanner.search`."""
+        distribution = first_distribution(space, warm, std=self.initial_std, warm_std=self.warm_std)
+        min_std = self.min_std * space.half_range
         for _ in range(self.num_iterations):
-            actions = sample_sequences(
+            sequences = sample_sequences(
                 distribution,
                 self.num_samples,
-                action_spec=action_spec,
+                space=space,
                 smoothness=self.smoothness,
                 generator=generator,
             )
-            costs = finite_costs(cost(world.rollout(start, actions), actions))
-            num_elites = min(self.num_elites, int(costs.isfinite().sum()))
-            elites = costs.topk(num_elites, largest=False)
-            if elites.values[0].item() < best_cost:
-                best_cost, best_actions = elites.values[0].item(), actions[elites.indices[0]]
-            distribution = refit(
-                distribution, actions[elites.indices], momentum=self.momentum, min_std=min_std
-            )
-            best_costs.append(best_cost)
-            elite_costs.append(elites.values.mean().item())
-            if deadline_seconds is not None and time.perf_counter() - began > deadline_seconds:
-                break
-        return Plan(
-            actions=best_actions.clone(),
-            cost=best_cost,
-            iterations=len(best_costs),
-            best_costs=best_costs,
-            elite_costs=elite_costs,
-            spread=distribution.std,
-            mean=distribution.mean,
-            num_rollouts=len(best_costs) * self.num_samples,
-            seconds=time.perf_counter() - began,
-        )
-
-    def _first(
-        self, spec: ActionSpec, reference: Tensor, previous: Plan | None, executed_steps: int
-    ) -> ActionDistribution:
-        first = initial_distribution(spec, self.horizon, std=self.initial_std, reference=reference)
-        if previous is None:
-            return first
-        return warm_distribution(
-            first,
-            previous.actions,
-            executed_steps=executed_steps,
-            warm_std=first.std[0] * (self.warm_std / self.initial_std),
-        )
+            scores = yield Candidates(sequences, distribution, num_best=self.num_elites)
+            elites = sequences[scores.best(self.num_elites)]
+            distribution = refit(distribution, elites, momentum=self.momentum, min_std=min_std)
+        return distribution

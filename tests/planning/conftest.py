@@ -27,8 +27,9 @@ class SumWorld:
         raise AssertionError("a planner never sees a frame")
 
     def rollout(self, start, actions):
-        self.imagined.append(actions.clone())
-        return Latent(start.tokens + actions.cumsum(1).unsqueeze(2))
+        self.imagined.append(actions.detach().clone())
+        tokens = start.tokens[..., None, None, :, :]  # before samples and steps
+        return Latent(tokens + actions.cumsum(-2).unsqueeze(-2))
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,9 @@ import torch
 
 from planning.action_sampling import (
     ActionDistribution,
-    initial_distribution,
     refit,
     sample_sequences,
     shift,
-    warm_distribution,
 )
 from planning.action_space import ActionSpec
 
@@ -21,7 +19,7 @@ def drawn(distribution, num_samples=20000, *, smoothness=0.0, spec=WIDE, seed=0)
     return sample_sequences(
         distribution,
         num_samples,
-        action_spec=spec,
+        space=spec,
         smoothness=smoothness,
         generator=torch.Generator().manual_seed(seed),
     )
@@ -97,16 +95,6 @@ def test_samples_have_the_type_of_the_mean():
     assert drawn(distribution, 3).dtype == torch.float64
 
 
-# The first distribution.
-
-
-def test_the_first_distribution_is_centred_and_as_wide_as_asked_in_half_ranges():
-    spec = ActionSpec(("a", "b"), ("1", "1"), (-1.0, 2.0), (1.0, 8.0))
-    mean, std = initial_distribution(spec, 3, std=0.5, reference=torch.zeros(1))
-    assert mean.tolist() == [[0.0, 5.0]] * 3
-    assert std.tolist() == [[0.5, 1.5]] * 3
-
-
 # Refit, by hand.
 
 
@@ -164,17 +152,3 @@ def test_two_shifts_by_one_are_one_shift_by_two():
 def test_a_shift_beyond_the_plan_is_refused(steps):
     with pytest.raises(ValueError, match=f"cannot shift a plan of 3 steps by {steps}"):
         shift(THREE, steps, tail_std=torch.tensor([9.0]))
-
-
-def test_a_warm_distribution_is_narrow_where_the_previous_plan_reaches_and_wide_beyond():
-    first = ActionDistribution(torch.zeros(3, 1), torch.full((3, 1), 2.0))
-    actions = torch.tensor([[1.0], [2.0], [3.0]])
-    warm = warm_distribution(first, actions, executed_steps=1, warm_std=torch.tensor([0.5]))
-    assert warm.mean.flatten().tolist() == [2, 3, 3]
-    assert warm.std.flatten().tolist() == [0.5, 0.5, 2.0]
-
-
-def test_a_warm_start_with_another_horizon_is_refused():
-    first = ActionDistribution(torch.zeros(3, 1), torch.ones(3, 1))
-    with pytest.raises(ValueError, match=r"has actions \(4, 1\), this planner's are \(3, 1\)"):
-        warm_distribution(first, torch.zeros(4, 1), executed_steps=1, warm_std=torch.ones(1))

@@ -367,12 +367,18 @@ def test_a_previous_plan_of_another_shape_is_refused(planner_class, make_problem
 # Time and size.
 
 
-def test_a_deadline_of_zero_returns_after_one_iteration(planner_class, make_problem):
+def test_a_deadline_that_cannot_be_kept_returns_after_one_iteration(planner_class, make_problem):
     problem = make_problem((0.5, -0.3))
-    plan = problem.solved_by(planner_class(horizon=2), deadline_seconds=0.0)
+    plan = problem.solved_by(planner_class(horizon=2), deadline_seconds=1e-9)
     assert plan.iterations == 1
     assert_inside(plan.actions, problem.action_spec)
     assert plan.cost == pytest.approx(problem.cost_of(plan.actions), rel=1e-5)
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, NAN])
+def test_a_deadline_that_is_none_is_refused(planner_class, make_problem, seconds):
+    with pytest.raises(ValueError, match=f"deadline_seconds must be above 0, got {seconds}"):
+        make_problem((0.5,)).solved_by(planner_class(horizon=1), deadline_seconds=seconds)
 
 
 def test_a_deadline_that_is_far_away_changes_nothing(planner_class, make_problem):

@@ -1,0 +1,313 @@
+"""How a planner asks: it yields candidates and is sent their costs.
+
+A planner sees neither the world nor the goal, and no clock: `Planner.search` is a generator of
+candidates. What is the same for all planners happens here, once: imagining, scoring, ruling out
+what is not finite, keeping the best, the deadline, and the `Plan`. Several searches of one planner
+advance together, so that many environments share each call of the world model.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from planning.action_sampling import ActionDistribution
+from planning.action_space import ActionSpec
+from planning.costs import finite_costs
+from planning.search_space import SearchSpace, WarmStart
+from planning.types import Cost, Latent, Plan, WorldModel
+
+
+class Candidates(NamedTuple):
+    """What a planner wants to know.
+
+    Attributes:
+        sequences: (samples, steps, dim), inside the space.
+        distribution: what it searches with now, for the plan's mean and spread.
+        num_best: how many of the best it will use; the costs of others may be approximate.
+        needs_gradients: whether it wants the gradients of the costs too.
+    """
+
+    sequences: Tensor
+    distribution: ActionDistribution
+    num_best: int = 1
+    needs_gradients: bool = False
+
+
+class Scores(NamedTuple):
+    """What it is told.
+
+    Attributes:
+        costs: (samples,), infinite where a sequence is ruled out; at least one is finite.
+        gradients: (samples, steps, dim), of the costs, finite; None if nobody asked.
+    """
+
+    costs: Tensor
+    gradients: Tensor | None = None
+
+    def best(self, num_best: int) -> Tensor:
+        """Returns the indices of the best, best first: fewer where fewer have a finite cost."""
+        count = min(num_best, int(self.costs.isfinite().sum()))
+        return self.costs.topk(count, largest=False).indices
+
+
+Search = Generator[Candidates, Scores, ActionDistribution]
+
+
+class Problem(NamedTuple):
+    """One planning problem: everything but the world and the planner. See `Planner.plan`."""
+
+    start: Latent
+    cost: Cost
+    action_spec: ActionSpec
+    generator: torch.Generator
+    previous_plan: Plan | None = None
+    executed_steps: int = 0
+
+
+@dataclass(frozen=True)
+class SearchPlanner(ABC):
+    """A planner that is a search: a subclass says which candidates to try.
+
+    Args:
+        horizon: actions in a sequence.
+    """
+
+    horizon: int = 8
+
+    def __post_init__(self) -> None:
+        refuse_counts_below_one(horizon=self.horizon)
+
+    @abstractmethod
+    def search(
+        self, space: SearchSpace, warm: WarmStart | None, generator: torch.Generator
+    ) -> Search:
+        """Yields candidates, is sent their scores, and returns its final distribution.
+
+        Args:
+            space: where to search.
+            warm: what is left of the plan before.
+            generator: the only randomness.
+        """
+        ...
+
+    def plan(
+        self,
+        world: WorldModel,
+        start: Latent,
+        *,
+        cost: Cost,
+        action_spec: ActionSpec,
+        generator: torch.Generator,
+        previous_plan: Plan | None = None,
+        executed_steps: int = 0,
+        deadline_seconds: float | None = None,
+    ) -> Plan:
+        """Returns the best plan found; see `planning.types.Planner`."""
+        problem = Problem(start, cost, action_spec, generator, previous_plan, executed_steps)
+        return plan_together(self, world, [problem], deadline_seconds=deadline_seconds)[0]
+
+
+def plan_together(
+    planner: SearchPlanner,
+    world: WorldModel,
+    problems: Sequence[Problem],
+    *,
+    deadline_seconds: float | None = None,
+) -> list[Plan]:
+    """Returns the best plan found for each problem; they share every call of the world model.
+
+    Args:
+        planner: searches, for each problem by itself: what it finds is what it would find alone,
+            but for rounding.
+        world: imagines.
+        problems: at least one; their starts have one shape.
+        deadline_seconds: for all of them: no round begins that would end after it, judging by the
+            longest so far; the first always runs. None: search to the end.
+
+    Raises:
+        ValueError: if the deadline is not positive, or a previous plan does not fit.
+        FloatingPointError: if no sequence of a round has a finite cost.
+    """
+    began = time.perf_counter()
+    if deadline_seconds is not None and not deadline_seconds > 0:
+        raise ValueError(
+            f"deadline_seconds must be above 0, got {deadline_seconds}; None plans to the end"
+        )
+    searches = [_Progress.begin(planner, problem) for problem in problems]
+    longest, before = 0.0, began
+    while active := [search for search in searches if search.candidates is not None]:
+        _score(world, active)
+        now = time.perf_counter()
+        longest, before = max(longest, now - before), now
+        if deadline_seconds is not None and now - began + longest > deadline_seconds:
+            break
+    return [search.finish(time.perf_counter() - began) for search in searches]
+
+
+def refuse_counts_below_one(**counts: int) -> None:
+    """Raises ValueError for the first count that is below 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
+
+
+def refuse_outside_unit_interval(**values: float) -> None:
+    """Raises ValueError for the first value that is not in [0, 1)."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be in [0, 1), got {value}")
+
+
+def refuse_not_positive(**values: float) -> None:
+    """Raises ValueError for the first value that is not positive and finite."""
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} must be positive and finite, got {value}")
+
+
+@dataclass
+class _Progress:
+    """One search, and the best it has seen."""
+
+    problem: Problem
+    space: SearchSpace
+    search: Search
+    candidates: Candidates | None
+    distribution: ActionDistribution
+    best_actions: Tensor
+    best_cost: float = math.inf
+    best_costs: list[float] = field(default_factory=list)
+    elite_costs: list[float] = field(default_factory=list)
+    elite_cost_spreads: list[float] = field(default_factory=list)
+    best_uncertainty: Tensor | None = None
+    num_rollouts: int = 0
+
+    @classmethod
+    def begin(cls, planner: SearchPlanner, problem: Problem) -> _Progress:
+        """Starts a search up to its first candidates."""
+        tokens = problem.start.tokens
+        space = SearchSpace.of(problem.action_spec, planner.horizon, like=tokens)
+        warm = None
+        if problem.previous_plan is not None:
+            warm = WarmStart.after(
+                problem.previous_plan.actions, problem.executed_steps, space=space
+            )
+        search = planner.search(space, warm, problem.generator)
+        with torch.no_grad():
+            candidates = next(search)
+        first = space.decode(candidates.distribution.mean)
+        return cls(problem, space, search, candidates, candidates.distribution, first)
+
+    def note(self, actions: Tensor, scores: Scores, disagreement: Tensor | None) -> None:
+        """Keeps the best of this round, and goes on to the next candidates.
+
+        Args:
+            actions: (samples, horizon, action_dim).
+            scores: of them.
+            disagreement: (samples, horizon) of the imagined latents.
+        """
+        assert self.candidates is not None
+        best = scores.best(self.candidates.num_best)
+        costs = scores.costs[best]
+        if (cost := costs[0].item()) < self.best_cost:
+            self.best_cost, self.best_actions = cost, actions[best[0]]
+            self.best_uncertainty = None if disagreement is None else disagreement[best[0]]
+        self.num_rollouts += len(actions)
+        self.best_costs.append(self.best_cost)
+        self.elite_costs.append(costs.mean().item())
+        self.elite_cost_spreads.append(costs.std(correction=0).item())
+        try:
+            self.candidates = self.search.send(scores)
+            self.distribution = self.candidates.distribution
+        except StopIteration as end:
+            self.candidates, self.distribution = None, end.value
+
+    def finish(self, seconds: float) -> Plan:
+        """Ends the search and returns the best."""
+        self.search.close()
+        space, uncertainty = self.space, self.best_uncertainty
+        return Plan(
+            actions=self.best_actions.clone(),
+            cost=self.best_cost,
+            iterations=len(self.best_costs),
+            best_costs=self.best_costs,
+            elite_costs=self.elite_costs,
+            spread=self.distribution.std,
+            mean=space.clip(space.decode(self.distribution.mean)),
+            num_rollouts=self.num_rollouts,
+            seconds=seconds,
+            elite_cost_spreads=self.elite_cost_spreads,
+            uncertainty=None if uncertainty is None else uncertainty.clone(),
+            saturation=_saturation(self.best_actions, self.problem.action_spec),
+        )
+
+
+def _score(world: WorldModel, searches: Sequence[_Progress]) -> None:
+    """Imagines and scores the candidates of all searches, and sends each what it asked for."""
+    wishes = [search.candidates for search in searches]
+    sequences = [wish.sequences for wish in wishes if wish is not None]
+    needs_gradients = any(wish is not None and wish.needs_gradients for wish in wishes)
+    with torch.set_grad_enabled(needs_gradients):
+        if needs_gradients:
+            sequences = [part.detach().requires_grad_() for part in sequences]
+        decoded = [s.space.decode(part) for s, part in zip(searches, sequences, strict=True)]
+        starts = [s.problem.start for s in searches]
+        if needs_gradients:  # what was encoded in inference mode can be part of no graph
+            starts = [start.map(torch.clone) for start in starts]
+        imagined = _imagine(world, starts, decoded)
+        costs = [
+            s.problem.cost(latent, actions)
+            for s, latent, actions in zip(searches, imagined, decoded, strict=True)
+        ]
+    gradients = _gradients(costs, sequences) if needs_gradients else [None] * len(searches)
+    with torch.no_grad():
+        parts = zip(searches, decoded, costs, gradients, imagined, strict=True)
+        for search, actions, cost, gradient, latent in parts:
+            scores = Scores(finite_costs(cost.detach()), gradient)
+            disagreement = latent.disagreement
+            known = None if disagreement is None else disagreement.detach()
+            search.note(actions.detach(), scores, known)
+
+
+def _imagine(
+    world: WorldModel, starts: Sequence[Latent], actions: Sequence[Tensor]
+) -> list[Latent]:
+    """Imagines the candidates of each start, all in one call where their shapes are equal."""
+    if len(starts) == 1 or len({part.shape for part in actions}) > 1:
+        return [world.rollout(s, part) for s, part in zip(starts, actions, strict=True)]
+    tokens = torch.stack([start.tokens for start in starts])
+    together = Latent(tokens, _stacked([start.state for start in starts]))
+    imagined = world.rollout(together, torch.stack(list(actions)))
+    return [imagined.map(lambda part, index=index: part[index]) for index in range(len(starts))]
+
+
+def _stacked(parts: Sequence[Tensor | None]) -> Tensor | None:
+    present = [part for part in parts if part is not None]
+    if present and len(present) < len(parts):
+        raise ValueError("some starts have a state and others have none; give all of them one")
+    return torch.stack(present) if present else None
+
+
+def _gradients(costs: Sequence[Tensor], sequences: Sequence[Tensor]) -> list[Tensor]:
+    """Returns the gradient of each cost; zero where it, or its cost, is not finite."""
+    total = torch.stack([part[part.isfinite()].sum() for part in costs]).sum()
+    gradients = torch.autograd.grad(total, list(sequences), allow_unused=True)
+    return [
+        torch.zeros_like(part) if gradient is None else gradient.nan_to_num(0.0, 0.0, 0.0)
+        for gradient, part in zip(gradients, sequences, strict=True)
+    ]
+
+
+def _saturation(actions: Tensor, action_spec: ActionSpec) -> float:
+    """Returns the share of values that lie at a bound."""
+    low, high = action_spec.bounds(actions)
+    margin = 1e-3 * (high - low)
+    return ((actions <= low + margin) | (actions >= high - margin)).float().mean().item()

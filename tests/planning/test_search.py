@@ -1,0 +1,123 @@
+"""The driver of searches: many together, deadlines, gradients, diagnostics."""
+
+import time
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from planning.action_sampling import ActionDistribution
+from planning.planners.cem import CEM
+from planning.search import Candidates, Problem, Scores, SearchPlanner, plan_together
+from planning.types import Latent
+
+
+def problem_of(made, seed=0, **options):
+    generator = torch.Generator().manual_seed(seed)
+    return Problem(made.start, made.cost, made.action_spec, generator, **options)
+
+
+@dataclass(frozen=True)
+class Fixed(SearchPlanner):
+    """Tries the same sequences in every round, and keeps what it is told."""
+
+    sequences: tuple = ()
+    rounds: int = 1
+    needs_gradients: bool = False
+    pause_seconds: float = 0.0
+    told: tuple = ()
+
+    def search(self, space, warm, generator):
+        mean = torch.zeros(self.horizon, space.low.shape[-1])
+        distribution = ActionDistribution(mean, torch.ones_like(mean))
+        for _ in range(self.rounds):
+            sequences = torch.tensor(self.sequences)
+            wish = Candidates(sequences, distribution, len(sequences), self.needs_gradients)
+            self.told[0].append((yield wish))
+            time.sleep(self.pause_seconds)
+        return distribution
+
+
+def test_problems_that_are_planned_together_get_the_plans_they_get_alone(make_problem):
+    made = [make_problem(goal, reduction="mean") for goal in ((1.5, -0.7), (-3.0, 2.0), (0.0, 0.1))]
+    planner = CEM(horizon=3, num_samples=32, num_elites=4)
+    together = plan_together(planner, made[0].world, [problem_of(m, s) for s, m in enumerate(made)])
+    for seed, (one, plan) in enumerate(zip(made, together, strict=True)):
+        alone = one.solved_by(planner, seed=seed)
+        assert torch.equal(plan.actions, alone.actions)
+        assert plan.cost == alone.cost
+        assert plan.best_costs == alone.best_costs
+    assert [len(batch.shape) for batch in made[0].world.imagined[:6]] == [4] * 6  # one call each
+
+
+def test_some_starts_with_a_state_and_some_without_are_refused(make_problem):
+    made = make_problem((0.5, 0.5))
+    other = problem_of(made)._replace(start=Latent(made.start.tokens, torch.zeros(1)))
+    with pytest.raises(ValueError, match="some starts have a state and others have none"):
+        plan_together(CEM(horizon=1), made.world, [problem_of(made), other])
+
+
+def test_gradients_are_those_of_the_cost(make_problem):
+    """Cost (x - 1)^2 of the sum of two actions: gradient 2 (x - 1) for both."""
+    told = []
+    planner = Fixed(2, (((0.5,), (0.2,)), ((-1.0,), (0.0,))), needs_gradients=True, told=(told,))
+    make_problem((1.0,)).solved_by(planner)
+    assert told[0].gradients.flatten().tolist() == pytest.approx([-0.6, -0.6, -4, -4])
+    assert told[0].costs.tolist() == pytest.approx([0.09, 4])
+
+
+def test_gradients_that_are_not_finite_are_zero_and_spoil_no_other(make_problem):
+    made, told = make_problem((1.0,)), []
+    planner = Fixed(1, (((0.5,),), ((0.0,),)), needs_gradients=True, told=(told,))
+    made.solved_by(planner, cost=lambda imagined, actions: (actions - 0.0).sqrt().sum((1, 2)))
+    assert told[0].gradients.flatten().tolist() == pytest.approx([0.5 * 0.5**-0.5, 0])
+
+
+def test_starts_encoded_in_inference_mode_have_gradients_too(make_problem):
+    made, told = make_problem((1.0,)), []
+    with torch.inference_mode():
+        start = Latent(torch.zeros(1, 1))
+    planner = Fixed(1, (((0.5,),),), needs_gradients=True, told=(told,))
+    replace(made, start=start).solved_by(planner)
+    assert told[0].gradients.item() == pytest.approx(-1.0)
+
+
+def test_no_round_begins_that_would_end_after_the_deadline(make_problem):
+    told = []
+    planner = Fixed(1, (((0.5,),),), rounds=50, pause_seconds=0.1, told=(told,))
+    plan = make_problem((1.0,)).solved_by(planner, deadline_seconds=0.35)
+    assert 2 <= plan.iterations <= 3
+    assert plan.seconds < 0.35
+
+
+def test_a_plan_tells_how_far_apart_its_elites_are(make_problem):
+    planner = Fixed(1, (((1.0,),), ((0.0,),), ((-1.0,),)), told=([],))  # costs 0, 1, 4
+    plan = make_problem((1.0,)).solved_by(planner)
+    assert plan.elite_costs == pytest.approx([5 / 3])
+    assert plan.elite_cost_spreads == pytest.approx([(26 / 9) ** 0.5])
+
+
+def test_a_plan_tells_how_much_of_it_lies_at_the_bounds(make_problem):
+    planner = Fixed(2, (((1.0, -1.0), (0.5, 1.0)),), told=([],))
+    assert make_problem((9.0, 9.0)).solved_by(planner).saturation == pytest.approx(0.75)
+
+
+def test_a_plan_carries_the_disagreement_along_its_actions(make_problem):
+    made = make_problem((1.0,))
+
+    class Ensemble:
+        action_dim = 1
+
+        def rollout(self, start, actions):
+            latent = made.world.rollout(start, actions)
+            return latent._replace(disagreement=actions[..., 0].abs())
+
+    planner = Fixed(2, (((0.1,), (0.2,)), ((0.3,), (0.6,))), told=([],))
+    plan = replace(made, world=Ensemble()).solved_by(planner)
+    assert plan.uncertainty.tolist() == pytest.approx([0.3, 0.6])
+
+
+def test_the_best_are_those_with_a_finite_cost_best_first():
+    scores = Scores(torch.tensor([3.0, torch.inf, 1.0, 2.0]))
+    assert scores.best(2).tolist() == [2, 3]
+    assert scores.best(4).tolist() == [2, 3, 0]
