@@ -58,6 +58,7 @@ CASES = {
     "quick": Case("quick", EncoderSize(48, 2, 3), 4, 64, 2, EncoderSize(48, 2, 2)),
     "L256": Case("L256", ENCODER_SIZES["large"], 16, 256, 24, EncoderSize(384, 12, 12)),
 }
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TOLERANCE, BFLOAT16_TOLERANCE = 1e-5, 1e-3
 KINDS = {  # of operators, by a part of their names; the first that fits
     "optimizer": ("adamw", "Optimizer", "foreach", "lerp"),
@@ -93,6 +94,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--clocks", nargs="+", choices=("1", "all"), default=["1", "all"])
     parser.add_argument("--no-compiled", action="store_true", help="leave torch.compile out")
+    parser.add_argument(
+        "--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES), help="of our rows"
+    )
     parser.add_argument("--quick", action="store_true", help="one small case, one round: a test")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")  # of the official code: it asks for what is deprecated
@@ -143,11 +147,10 @@ def contenders(case: Case, source: Pretraining, arguments: argparse.Namespace) -
             Row("plain float32", PlainStep(source), float32),
             Row("plain + autocast", PlainStep(source, dtype=bfloat16), bfloat16),
         ]
-    for dtype, name in ((float32, "float32"), (bfloat16, "bfloat16")):
+    for name in arguments.dtypes:
         for is_compiled in (False,) if arguments.no_compiled else (False, True):
-            ours = make_pretraining(case).to(source.device)
+            ours, dtype = make_pretraining(case).to(source.device), DTYPES[name]
             if is_compiled:
-                torch._dynamo.config.recompile_limit = 64  # lengths, types, with and without past
                 compile_blocks([ours.encoder, ours.predictor, *ours.frozen_modules()])
             step = OurStep(ours, dtype=None if dtype == float32 else dtype)
             rows.append(Row(f"ours {name}{' compiled' if is_compiled else ''}", step, dtype))

@@ -57,39 +57,48 @@ logger = logging.getLogger(__name__)
 
 # Settings that change no training sample, or that the fingerprint of the data holds anyway.
 _ELSEWHERE = frozenset(
-    "shards batch_size num_workers prefetch_factor steps_per_epoch val_shards val_batches "
-    "temporal_views spatial_views cache_folder cache_gigabytes decoder isolate_decoding "
-    "max_skipped_fraction seed".split()
+    "shards batch_size num_workers prefetch_factor steps_per_epoch samples_may_repeat val_shards "
+    "val_batches temporal_views spatial_views cache_folder cache_gigabytes decoder "
+    "isolate_decoding max_skipped_fraction seed".split()
 )
 
 
 class ShardDataModule(ResumableDataModule):
-    """What clips and trajectories share: shards, and the plan over them."""
+    """What clips, trajectories and images share: shards, and the plan over them.
+
+    Args:
+        shards: a folder of shards, a tar, or several of these.
+        batch_size: clips, windows or images per process and step.
+        clips_per_sample: of these, how many are taken from each opened sample.
+        steps_per_epoch: None: as many as one pass over the samples fills. More than that repeats.
+        samples_may_repeat: allow batches (of all processes) that are larger than one pass, so that
+            each holds a sample more often than once.
+        val_shards: validated on; None: no validation.
+        val_batches: at most so many batches of one validation per process; None: one pass.
+        cache_folder: on this machine's disk, keeps whole shards that lie far away; None: samples
+            are read from there at each visit.
+        cache_gigabytes: the cache's size; shards opened longest ago make room.
+        options: see `ResumableDataModule`.
+
+    Raises:
+        ValueError: if a batch holds no whole number of samples.
+    """
 
     def __init__(
         self,
         shards: str | list[str],
         *,
-        batch_size: int,
-        clips_per_sample: int,
-        num_workers: int,
-        prefetch_factor: int,
-        steps_per_epoch: int | None,
-        val_shards: str | list[str] | None,
-        val_batches: int | None,
-        max_skipped_fraction: float,
-        seed: int,
-        isolate_decoding: bool | None = None,
+        batch_size: int = 8,
+        clips_per_sample: int = 1,
+        steps_per_epoch: int | None = None,
+        samples_may_repeat: bool = False,
+        val_shards: str | list[str] | None = None,
+        val_batches: int | None = None,
         cache_folder: str | None = None,
         cache_gigabytes: float = 100.0,
+        **options: Any,  # noqa: ANN401 - those of ResumableDataModule, which refuses all others
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            num_workers=num_workers,
-            prefetch_factor=prefetch_factor,
-            max_skipped_fraction=max_skipped_fraction,
-            seed=seed,
-        )
+        super().__init__(batch_size=batch_size, **options)
         if batch_size < 1 or clips_per_sample < 1 or batch_size % clips_per_sample:
             raise ValueError(
                 f"batch_size={batch_size} must be a multiple of the {clips_per_sample} clips taken "
@@ -98,9 +107,9 @@ class ShardDataModule(ResumableDataModule):
         self.shards = shards
         self.clips_per_sample = clips_per_sample
         self.steps_per_epoch = steps_per_epoch
+        self.samples_may_repeat = samples_may_repeat
         self.val_shards = val_shards
         self.val_batches = val_batches
-        self.isolate_decoding = isolate_decoding
         self.cache_folder = cache_folder
         self.cache_gigabytes = cache_gigabytes
 
@@ -128,6 +137,7 @@ class ShardDataModule(ResumableDataModule):
     def train_dataloader(self) -> CountingLoader:
         """Returns the loader of this rank, which starts at the trainer's step."""
         self._refuse_second_sampler()
+        self._refuse_repeats()
         plan = EpochPlan(self.index.samples_per_shard, seed=self.seed)
         sampler = ResumableBatchSampler(
             plan,
@@ -172,18 +182,29 @@ class ShardDataModule(ResumableDataModule):
         index, ranks = self.index, self._world_size
         clips = index.num_samples * self.clips_per_sample
         damaged = f" ({len(index.damaged)} damaged ones left out)" if index.damaged else ""
+        warning = "; warning: each batch holds samples more than once" if self._repeats else ""
         return (
             f"{len(index.shards)} shards, {index.num_samples} samples{damaged}, "
             f"{index.duration_seconds / 3600:.2f} hours; {clips} clips per pass, "
             f"{self.train_steps_per_epoch} steps per epoch, global batch "
-            f"{self.batch_size * ranks} ({self.batch_size} x {ranks} ranks){self._repeats(clips)}"
+            f"{self.batch_size * ranks} ({self.batch_size} x {ranks} ranks){warning}"
         )
 
-    def _repeats(self, clips_per_pass: int) -> str:
-        """A warning for the line of `describe`, where a batch is larger than the data."""
-        if clips_per_pass >= self.batch_size * self._world_size:
-            return ""
-        return "; warning: one pass does not fill a batch, so samples repeat within it"
+    @property
+    def _repeats(self) -> bool:
+        """True where one pass over the samples does not fill a batch of all ranks."""
+        clips_per_pass = self.index.num_samples * self.clips_per_sample
+        return clips_per_pass < self.batch_size * self._world_size
+
+    def _refuse_repeats(self) -> None:
+        if self.samples_may_repeat or not self._repeats:
+            return
+        clips = f" x {self.clips_per_sample} clips" if self.clips_per_sample > 1 else ""
+        raise ValueError(
+            f"{self.index.num_samples} samples{clips} < global batch "
+            f"{self.batch_size * self._world_size}: each batch would hold samples more than once; "
+            "lower batch_size, add data, or allow it with samples_may_repeat and steps_per_epoch"
+        )
 
     @property
     def train_steps_per_epoch(self) -> int:
@@ -236,15 +257,15 @@ class ShardDataModule(ResumableDataModule):
 class ClipDataModule(ShardDataModule):
     """Clips of videos for pretraining.
 
+    Validation (on `val_shards`) and predictions (of `shards`) take `temporal_views` x
+    `spatial_views` clips of each video, in batches of at most batch_size clips.
+
     Args:
         shards: a folder of shards, a tar, or several of these.
         clip_length_frames: frames per clip.
         frames_per_second: of the clip, by time stamps; None counts frames instead.
         frame_stride: every so many frames one is taken; above 1 only without frames_per_second.
         image_size: height and width of the clips, in pixels.
-        batch_size: clips per process and step.
-        num_workers: reading processes; 0 reads in the main process.
-        steps_per_epoch: None: as many as one pass over the videos fills. More than that repeats.
         clips_per_video: clips from each opened video, neighbours in the batch.
         clip_placement: where training clips start, see `ClipSampling`. "official" and
             "official_overlapping" take the very frames that the official loader takes, to reproduce
@@ -261,17 +282,12 @@ class ClipDataModule(ShardDataModule):
         decoder: a name from `decoder_names`.
         isolate_decoding: decode in child processes, see `ShardDataset`; None: where no checksum
             proves that the bytes are those that were packed.
-        max_skipped_fraction: the run stops when more samples than this part are skipped.
-        val_shards: validated on, as are predictions, with `temporal_views` x `spatial_views` clips
-            of each video, in batches of at most batch_size clips; None: no validation.
         temporal_views: moments of each video, equally spaced; 1: its middle.
         spatial_views: square crops of each moment along the frame's long side; 1: its centre.
-        val_batches: at most so many batches of one validation per process; None: one pass.
-        seed: of the order and of all random cuts.
-        prefetch_factor: batches that each worker prepares ahead.
-        cache_folder: on this machine's disk, keeps whole shards that lie far away; None: samples
-            are read from there at each visit.
-        cache_gigabytes: the cache's size; shards opened longest ago make room.
+        options: see `ShardDataModule` and `ResumableDataModule`.
+
+    Raises:
+        ValueError: if settings are out of range, or exclude each other.
     """
 
     def __init__(
@@ -282,9 +298,6 @@ class ClipDataModule(ShardDataModule):
         frames_per_second: float | None = None,
         frame_stride: int = 1,
         image_size: int = 256,
-        batch_size: int = 8,
-        num_workers: int = 0,
-        steps_per_epoch: int | None = None,
         clips_per_video: int = 1,
         clip_placement: ClipPlacement = "random",
         crop_scale: tuple[float, float] = (0.3, 1.0),
@@ -295,37 +308,12 @@ class ClipDataModule(ShardDataModule):
         short_video: ShortVideoPolicy = "skip",
         decoder: DecoderName = "decord",
         isolate_decoding: bool | None = None,
-        max_skipped_fraction: float = 0.1,
-        val_shards: str | list[str] | None = None,
-        val_batches: int | None = None,
         temporal_views: int = 1,
         spatial_views: int = 1,
-        seed: int = 0,
-        prefetch_factor: int = 2,
-        cache_folder: str | None = None,
-        cache_gigabytes: float = 100.0,
+        **options: Any,  # noqa: ANN401 - those of ShardDataModule, which refuses all others
     ) -> None:
-        super().__init__(
-            shards,
-            batch_size=batch_size,
-            clips_per_sample=clips_per_video,
-            num_workers=num_workers,
-            prefetch_factor=prefetch_factor,
-            steps_per_epoch=steps_per_epoch,
-            val_shards=val_shards,
-            val_batches=val_batches,
-            max_skipped_fraction=max_skipped_fraction,
-            seed=seed,
-            isolate_decoding=isolate_decoding,
-            cache_folder=cache_folder,
-            cache_gigabytes=cache_gigabytes,
-        )
+        super().__init__(shards, clips_per_sample=clips_per_video, **options)
         self.save_hyperparameters(logger=False, ignore=["augmentation"])  # data, not modules
-        if temporal_views < 1 or spatial_views < 1:
-            raise ValueError(
-                f"temporal_views={temporal_views} and spatial_views={spatial_views} must be at "
-                "least 1"
-            )
         self.clip_length_frames = clip_length_frames
         self.frames_per_second = frames_per_second
         self.frame_stride = frame_stride
@@ -337,18 +325,26 @@ class ClipDataModule(ShardDataModule):
         self.augmentation = ClipAugmentation(augmentation) if augmentation else None
         self.augment_on: Literal["worker", "device"] = augment_on
         self.decoder: DecoderName = decoder
+        self.isolate_decoding = isolate_decoding
         self.train_transform = RandomResizedClipCrop(
-            image_size,
-            scale=crop_scale,
-            aspect_ratio=crop_aspect_ratio,
+            image_size, scale=crop_scale, aspect_ratio=crop_aspect_ratio,
             horizontal_flip=horizontal_flip,
-        )
-        clip_sampler(  # refuses settings that exclude each other, before anything is read
-            clip_length_frames,
-            frames_per_second=frames_per_second,
-            frame_stride=frame_stride,
-            placement=clip_placement,
-            short_video=short_video,
+        )  # fmt: skip
+        self._refuse_settings()
+
+    def _refuse_settings(self) -> None:
+        """Raises where settings exclude each other, before anything is read."""
+        if self.temporal_views < 1 or self.spatial_views < 1:
+            raise ValueError(
+                f"temporal_views={self.temporal_views} and spatial_views={self.spatial_views} "
+                "must be at least 1"
+            )
+        clip_sampler(
+            self.clip_length_frames,
+            frames_per_second=self.frames_per_second,
+            frame_stride=self.frame_stride,
+            placement=self.clip_placement,
+            short_video=self.short_video,
         )
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ANN401
@@ -418,7 +414,7 @@ class ClipDataModule(ShardDataModule):
 
 
 class TrajectoryDataModule(ShardDataModule):
-    """Windows of trajectories for world models.
+    """Windows of trajectories for world models; validation takes each trajectory's middle window.
 
     Args:
         shards: a folder of trajectory shards, a tar, or several of these.
@@ -433,19 +429,10 @@ class TrajectoryDataModule(ShardDataModule):
             stands for all in between; "pose_difference": between the measured poses of the hand.
         action_reduction: with "repeat": "equal" (they must be), "mean", "sum" (for displacements)
             or "first".
-        num_workers: reading processes; 0 reads in the main process.
-        steps_per_epoch: None: as many as one pass over the trajectories fills.
         decoder: a name from `decoder_names`.
         isolate_decoding: decode in child processes, see `ShardDataset`; None: where no checksum
             proves that the bytes are those that were packed.
-        max_skipped_fraction: the run stops when more samples than this part are skipped.
-        val_shards: validated on with each trajectory's middle window; None: no validation.
-        val_batches: at most so many batches of one validation per process; None: one pass.
-        seed: of the order and of the windows' starts.
-        prefetch_factor: batches that each worker prepares ahead.
-        cache_folder: on this machine's disk, keeps whole shards that lie far away; None: samples
-            are read from there at each visit.
-        cache_gigabytes: the cache's size; shards opened longest ago make room.
+        options: see `ShardDataModule` and `ResumableDataModule`.
     """
 
     def __init__(
@@ -460,32 +447,12 @@ class TrajectoryDataModule(ShardDataModule):
         frames_per_second: float | None = None,
         actions: ActionMode = "recorded",
         action_reduction: ActionReduction = "equal",
-        num_workers: int = 0,
-        steps_per_epoch: int | None = None,
         decoder: DecoderName = "decord",
         isolate_decoding: bool | None = None,
-        max_skipped_fraction: float = 0.1,
-        val_shards: str | list[str] | None = None,
-        val_batches: int | None = None,
-        seed: int = 0,
-        prefetch_factor: int = 2,
-        cache_folder: str | None = None,
-        cache_gigabytes: float = 100.0,
+        **options: Any,  # noqa: ANN401 - those of ShardDataModule, which refuses all others
     ) -> None:
         super().__init__(
-            shards,
-            batch_size=batch_size,
-            clips_per_sample=windows_per_trajectory,
-            num_workers=num_workers,
-            prefetch_factor=prefetch_factor,
-            steps_per_epoch=steps_per_epoch,
-            val_shards=val_shards,
-            val_batches=val_batches,
-            max_skipped_fraction=max_skipped_fraction,
-            seed=seed,
-            isolate_decoding=isolate_decoding,
-            cache_folder=cache_folder,
-            cache_gigabytes=cache_gigabytes,
+            shards, batch_size=batch_size, clips_per_sample=windows_per_trajectory, **options
         )
         self.save_hyperparameters(logger=False)
         self.clip_length_frames = clip_length_frames
@@ -495,6 +462,7 @@ class TrajectoryDataModule(ShardDataModule):
         self.actions: ActionMode = actions
         self.action_reduction: ActionReduction = action_reduction
         self.decoder: DecoderName = decoder
+        self.isolate_decoding = isolate_decoding
 
     @cached_property
     def action_windows(self) -> ActionWindows:
@@ -554,23 +522,15 @@ class TrajectoryDataModule(ShardDataModule):
 class ImageDataModule(ShardDataModule):
     """Images as clips of one frame, for training beside videos (see `data_pipelines.mixture`).
 
+    Validation takes a centre crop of each image.
+
     Args:
         shards: a folder of shards with images, a tar, or several of these.
         image_size: height and width of the crops, in pixels.
-        batch_size: images per process and step.
-        num_workers: reading processes; 0 reads in the main process.
-        steps_per_epoch: None: as many as one pass over the images fills. More than that repeats.
         crop_scale: least and greatest part of the picture's area that a crop keeps.
         crop_aspect_ratio: least and greatest width / height of a crop.
         horizontal_flip: mirror half of the images.
-        max_skipped_fraction: the run stops when more samples than this part are skipped.
-        val_shards: validated on with a centre crop; None: no validation.
-        val_batches: at most so many batches of one validation per process; None: one pass.
-        seed: of the order and of all random crops.
-        prefetch_factor: batches that each worker prepares ahead.
-        cache_folder: on this machine's disk, keeps whole shards that lie far away; None: samples
-            are read from there at each visit.
-        cache_gigabytes: the cache's size; shards opened longest ago make room.
+        options: see `ShardDataModule` and `ResumableDataModule`.
     """
 
     def __init__(
@@ -578,34 +538,12 @@ class ImageDataModule(ShardDataModule):
         shards: str | list[str],
         *,
         image_size: int = 256,
-        batch_size: int = 8,
-        num_workers: int = 0,
-        steps_per_epoch: int | None = None,
         crop_scale: tuple[float, float] = (0.3, 1.0),
         crop_aspect_ratio: tuple[float, float] = (0.75, 1.35),
         horizontal_flip: bool = True,
-        max_skipped_fraction: float = 0.1,
-        val_shards: str | list[str] | None = None,
-        val_batches: int | None = None,
-        seed: int = 0,
-        prefetch_factor: int = 2,
-        cache_folder: str | None = None,
-        cache_gigabytes: float = 100.0,
+        **options: Any,  # noqa: ANN401 - those of ShardDataModule, which refuses all others
     ) -> None:
-        super().__init__(
-            shards,
-            batch_size=batch_size,
-            clips_per_sample=1,
-            num_workers=num_workers,
-            prefetch_factor=prefetch_factor,
-            steps_per_epoch=steps_per_epoch,
-            val_shards=val_shards,
-            val_batches=val_batches,
-            max_skipped_fraction=max_skipped_fraction,
-            seed=seed,
-            cache_folder=cache_folder,
-            cache_gigabytes=cache_gigabytes,
-        )
+        super().__init__(shards, clips_per_sample=1, **options)
         self.save_hyperparameters(logger=False)
         self.image_size = image_size
         self.train_transform = RandomResizedClipCrop(

@@ -37,11 +37,11 @@ class ResumableDataModule(L.LightningDataModule):
     def __init__(
         self,
         *,
-        batch_size: int,
-        num_workers: int,
-        prefetch_factor: int,
-        max_skipped_fraction: float,
-        seed: int,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        prefetch_factor: int = 2,
+        max_skipped_fraction: float = 0.1,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.batch_size = batch_size

@@ -6,16 +6,19 @@ import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from typing import Any, get_args, get_type_hints
 
 _CLASS_PATH = re.compile(r"Problem with given class_path '([^']+)'")
 _OPTION = re.compile(r"[Oo]ption '([^']+)' is not accepted")
 _GROUP_OPTION = re.compile(r"(?:Subcommand|Group) '[^']+' does not accept option '([^']+)'")
 _UNRECOGNIZED = re.compile(r"unrecognized arguments: (--\S+)")
 _NO_ATTRIBUTE = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
+_NO_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 _NO_MODULE = re.compile(r"No module named '([^']+)'")
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _KEY = re.compile(r'Parser key "([^"]+)"')
+_MOST_NAMES = 12  # of classes, in a line that can still be read
 _TRIED = ("Does not validate", "Expected a ")  # what else the parser tried
 _BOILERPLATE = (
     "Does not validate against any of the Union subtypes",
@@ -55,6 +58,8 @@ def explain(message: str, option_names: Collection[str]) -> str:
     if found := _NO_ATTRIBUTE.search(message):
         names = vars(importlib.import_module(found[1]))
         return f"{where}{found[1]} has no class {found[2]!r}{_suggest(found[2], names)}"
+    if name := _last(_NO_CLASS, message):
+        return f"{where}there is no class {name!r}{_suggest_class(class_path, key, name)}"
     if found := _NO_MODULE.search(message):
         return f"{where}no module {found[1]!r}; is the class_path spelt right?"
     if "arguments are required" in message:
@@ -87,6 +92,45 @@ def accepted_arguments(class_path: str) -> list[str]:
     except (ImportError, AttributeError, ValueError, TypeError):
         return []
     return [name for name in dict.fromkeys(names) if not name.startswith("_")]
+
+
+def accepted_classes(class_path: str, argument: str) -> list[str]:
+    """The names of the classes that are known and that an argument of a class takes, sorted."""
+    module, _, name = class_path.rpartition(".")
+    try:
+        owner = getattr(importlib.import_module(module), name)
+        hints = [get_type_hints(one.__init__) for one in inspect.getmro(owner)]
+    except (ImportError, AttributeError, ValueError, TypeError, NameError):
+        return []
+    wanted = next((hint[argument] for hint in hints if argument in hint), None)
+    found = {one for base in _classes_in(wanted) for one in _with_subclasses(base)}
+    return sorted(one.__name__ for one in found if not inspect.isabstract(one))
+
+
+def _classes_in(hint: Any) -> Iterator[type]:  # noqa: ANN401 - an annotation
+    """Yields the classes that have parts of their own: not None, numbers or texts."""
+    for part in get_args(hint):
+        yield from _classes_in(part)
+    if isinstance(hint, type) and hint.__module__ != "builtins":
+        yield hint
+
+
+def _with_subclasses(base: type) -> Iterator[type]:
+    """Yields a class and the public ones under it that come with its package."""
+    if not base.__name__.startswith("_"):
+        yield base
+    for child in base.__subclasses__():
+        if child.__module__.partition(".")[0] == base.__module__.partition(".")[0]:
+            yield from _with_subclasses(child)
+
+
+def _suggest_class(class_path: str | None, argument: str | None, name: str) -> str:
+    names = accepted_classes(class_path or "", argument or "")
+    close = _suggest(name, names)
+    if names and len(names) <= _MOST_NAMES:
+        takes = f"it takes {', '.join(names)}"
+        return f"{close} ({takes})" if close else f"; {takes}"
+    return close or "; write where it is: its module, a dot and its name"
 
 
 def _suggest_argument(class_path: str, option: str) -> str:

@@ -129,6 +129,27 @@ def is_lowest(values: Tensor, count: int) -> Tensor:
     return torch.zeros_like(values, dtype=torch.bool).scatter_(1, lowest, True)
 
 
+def draw_places(
+    batch: int, num_places: int, fraction: float, *, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Draws places one by one, for each clip on its own: every place is either shown or hidden.
+
+    Args:
+        batch: number of clips.
+        num_places: places of a clip, at least 2.
+        fraction: share of the places that is hidden, in (0, 1); see `count_of`.
+        generator: its device is where the ids are made.
+
+    Returns:
+        Ids of what is shown (batch, num_places - hidden) and of what is hidden (batch, hidden),
+        ascending.
+    """
+    num_hidden = count_of(fraction, num_places)
+    numbers = torch.rand((batch, num_places), generator=generator, device=generator.device)
+    is_hidden = is_lowest(numbers, num_hidden)
+    return ids_where(~is_hidden, num_places - num_hidden), ids_where(is_hidden, num_hidden)
+
+
 def through_time(places: Tensor, grid: tuple[int, int, int]) -> Tensor:
     """Repeats ascending places (batch, places) of a frame at every time: ascending flat ids."""
     time, height, width = grid

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Generator
 
 from jepa.masking.base import (
     Mask,
     MaskSampler,
-    count_of,
-    ids_where,
-    is_lowest,
+    draw_places,
     refuse_wrong_fraction,
     refuse_wrong_size,
 )
@@ -41,10 +38,5 @@ class RandomTokens(MaskSampler):
         tokens = math.prod(grid)
         if tokens < 2:
             raise ValueError(f"RandomTokens masks need at least 2 tokens, got grid {grid}")
-        num_hidden = count_of(self.target_fraction, tokens)
-        numbers = torch.rand((batch, tokens), generator=generator, device=generator.device)
-        is_hidden = is_lowest(numbers, num_hidden)
-        return Mask(
-            context_ids=ids_where(~is_hidden, tokens - num_hidden),
-            target_ids=ids_where(is_hidden, num_hidden),
-        )
+        shown, hidden = draw_places(batch, tokens, self.target_fraction, generator=generator)
+        return Mask(context_ids=shown, target_ids=hidden)

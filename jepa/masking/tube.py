@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Generator
 
 from jepa.masking.base import (
     Mask,
     MaskSampler,
-    count_of,
-    ids_where,
-    is_lowest,
+    draw_places,
     refuse_wrong_fraction,
     refuse_wrong_size,
     through_time,
@@ -40,10 +37,5 @@ class Tube(MaskSampler):
         num_places = grid[1] * grid[2]
         if num_places < 2:
             raise ValueError(f"Tube masks need at least 2 places a frame, got grid {grid}")
-        num_hidden = count_of(self.target_fraction, num_places)
-        numbers = torch.rand((batch, num_places), generator=generator, device=generator.device)
-        is_hidden = is_lowest(numbers, num_hidden)
-        return Mask(
-            context_ids=through_time(ids_where(~is_hidden, num_places - num_hidden), grid),
-            target_ids=through_time(ids_where(is_hidden, num_hidden), grid),
-        )
+        shown, hidden = draw_places(batch, num_places, self.target_fraction, generator=generator)
+        return Mask(context_ids=through_time(shown, grid), target_ids=through_time(hidden, grid))

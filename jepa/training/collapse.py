@@ -138,6 +138,10 @@ class CollapsePolicy:
                 f"got {self.min_rank_fraction}, {self.min_std} and {self.patience}"
             )
 
+    def rank_floor(self, dim: int) -> float:
+        """Returns the effective rank of tokens with `dim` dimensions that counts as collapse."""
+        return max(self.min_rank_fraction * dim, LEAST_RANK * (self.min_rank_fraction > 0))
+
 
 class CollapseMonitor:
     """Measures token features now and then, and says it once when they collapse.
@@ -203,7 +207,7 @@ class CollapseMonitor:
 
     def _judge(self, report: dict[str, Tensor], *, dim: int, num_clips: int) -> None:
         policy = self.policy
-        floor = max(policy.min_rank_fraction * dim, LEAST_RANK * (policy.min_rank_fraction > 0))
+        floor = policy.rank_floor(dim)
         names = ("effective_rank", "feature_std", "clip_std")
         rank, std, between_clips = (report[f"collapse/{name}"].item() for name in names)
         low_between = num_clips > 1 and between_clips < policy.min_std

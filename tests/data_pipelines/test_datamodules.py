@@ -12,7 +12,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from data_pipelines.datamodules import ClipDataModule, TrajectoryDataModule
+from data_pipelines.datamodules import ClipDataModule, ImageDataModule, TrajectoryDataModule
 from data_pipelines.plan import Slot
 from data_pipelines.shard_index import ShardIndex
 from data_pipelines.shards import pack_videos
@@ -133,6 +133,52 @@ def test_settings_that_cannot_work_are_refused_in_words(shard_folder):
         clips(shard_folder, batch_size=5)
     with pytest.raises(NoUsableSampleError, match="12 of 12 samples skipped; first: key"):
         ClipDataModule(str(shard_folder), 64, frames_per_second=10.0).setup()
+
+
+def test_a_batch_that_would_hold_a_sample_twice_is_refused_with_and_without_steps(shard_folder):
+    for steps in (None, 3):
+        with pytest.raises(ValueError, match="12 samples x 2 clips < global batch 32"):
+            clips(shard_folder, batch_size=32, steps_per_epoch=steps).train_dataloader()
+    options = {"batch_size": 32, "steps_per_epoch": 1, "samples_may_repeat": True}
+    (batch,) = clips(shard_folder, **options).train_dataloader()
+    assert max(map(batch.keys.count, batch.keys)) == 4  # 2 clips, twice
+    (batch,) = clips(shard_folder, batch_size=24, steps_per_epoch=1).train_dataloader()
+    assert {batch.keys.count(key) for key in batch.keys} == {2}
+
+
+@pytest.mark.parametrize(
+    ("module", "own"),
+    [
+        (ClipDataModule, {"clips_per_video", "augment_on", "isolate_decoding", "spatial_views"}),
+        (TrajectoryDataModule, {"windows_per_trajectory", "actions", "isolate_decoding"}),
+        (ImageDataModule, {"image_size", "crop_scale"}),
+    ],
+)
+def test_the_command_line_lists_every_argument_with_its_help(module, own):
+    parser = ArgumentParser()
+    parser.add_class_arguments(module, "data")
+    helps = {action.dest.removeprefix("data."): action.help for action in parser._actions}
+    shared = {
+        "shards", "batch_size", "num_workers", "prefetch_factor", "steps_per_epoch", "val_shards",
+        "samples_may_repeat", "val_batches", "max_skipped_fraction", "seed", "cache_folder",
+        "cache_gigabytes",
+    }  # fmt: skip
+    assert shared | own <= helps.keys()
+    assert not {"options", "clips_per_sample"} & helps.keys()
+    assert all(helps.values())
+    defaults = vars(parser.get_defaults().data)
+    assert defaults["batch_size"] == (32 if module is TrajectoryDataModule else 8)
+    with pytest.raises(TypeError, match="batch_siz"):
+        module("shards", batch_siz=3)
+
+
+def test_settings_handed_on_change_no_fingerprint_of_the_sampling():
+    def fingerprint(**options):
+        return ClipDataModule("shards", 6, **options).sampling_fingerprint
+
+    assert fingerprint() == fingerprint(num_workers=2, samples_may_repeat=True, cache_folder="x")
+    assert fingerprint() != fingerprint(clips_per_video=2)
+    assert ClipDataModule("s", 8, batch_size=4, seed=3).sampling_fingerprint == "6e7f0395"
 
 
 def test_a_second_sampler_is_refused(shard_folder):

@@ -1,6 +1,11 @@
 import pytest
 
-from jepa.config_errors import accepted_arguments, explain, explain_refusal
+from jepa.config_errors import (
+    accepted_arguments,
+    accepted_classes,
+    explain,
+    explain_refusal,
+)
 
 OPTIONS = ["trainer.max_steps", "trainer.max_epochs", "model", "data", "ckpt_path"]
 
@@ -57,6 +62,47 @@ def test_an_argument_unlike_all_others_gets_the_list():
 def test_a_misspelt_class_gets_a_suggestion():
     message = "Parser key \"data\":\n  module 'fractions' has no attribute 'Fractoin'"
     assert explain(message, OPTIONS).endswith("has no class 'Fractoin'; did you mean 'Fraction'?")
+
+
+def unknown_class(class_path, argument, name):
+    return (
+        'Parser key "model":\n'
+        "  Does not validate against any of the Union subtypes\n"
+        "  Errors:\n"
+        f"    - Problem with given class_path '{class_path}':\n"
+        f'        Parser key "{argument}":\n'
+        f"          - Expected a path but {name} either not accessible or invalid\n"
+        f"            - Expected a dot import path string: {name}\n"
+        f"          Given value: {name}\n"
+    )
+
+
+PRETRAINING = "jepa.training.pretraining.Pretraining"
+
+
+def test_an_unknown_name_without_a_module_gets_the_classes_that_fit_there():
+    line = explain(unknown_class(PRETRAINING, "objective", "LatentL3"), OPTIONS)
+    assert line == (
+        "objective: there is no class 'LatentL3'; did you mean 'LatentL1'? (it takes DenseL1, "
+        "LatentL1, LatentMSE, LatentSmoothL1, RolloutL1)"
+    )
+    line = explain(unknown_class(PRETRAINING, "masks", "Zzz"), OPTIONS)
+    assert (
+        "did you mean" not in line and "'Zzz'; it takes Future, ImageMultiBlock, MultiBlock" in line
+    )
+
+
+def test_where_no_class_is_known_the_module_is_asked_for():
+    message = 'Parser key "model":\n    - Expected a dot import path string: Zzz\n'
+    assert explain(message, OPTIONS) == (
+        "model: there is no class 'Zzz'; write where it is: its module, a dot and its name"
+    )
+
+
+def test_of_an_argument_only_concrete_public_classes_are_known():
+    assert accepted_classes(PRETRAINING, "encoder") == ["VideoEncoder"]
+    assert "Schedule" not in accepted_classes(PRETRAINING, "schedule")  # of OptimizedModule
+    assert accepted_classes(PRETRAINING, "nothing") == accepted_classes("no.Class", "x") == []
 
 
 def test_a_message_of_an_unknown_kind_is_kept_whole():

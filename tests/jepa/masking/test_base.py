@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from jepa.masking import Mask, mask_generator
-from jepa.masking.base import count_of, ids_where, is_lowest, through_time
+from jepa.masking.base import count_of, draw_places, ids_where, is_lowest, through_time
 
 CPU = torch.device("cpu")
 
@@ -99,6 +99,14 @@ def test_the_first_ids_equal_those_of_a_loop(count):
 def test_the_lowest_values_are_as_many_as_asked_for_also_among_equal_ones():
     assert is_lowest(torch.tensor([[3.0, 1.0, 2.0]]), 2).tolist() == [[False, True, True]]
     assert is_lowest(torch.ones(3, 9), 4).sum(1).tolist() == [4, 4, 4]
+
+
+def test_drawn_places_are_those_of_the_lowest_numbers_and_the_rest_is_shown():
+    generator = torch.Generator()
+    shown, hidden = draw_places(3, 10, 0.3, generator=generator.manual_seed(5))
+    numbers = torch.rand((3, 10), generator=generator.manual_seed(5))
+    assert torch.equal(hidden, numbers.argsort(dim=1)[:, :3].sort(dim=1).values)
+    assert torch.equal(torch.cat((shown, hidden), 1).sort(1).values, torch.arange(10).expand(3, -1))
 
 
 def test_places_go_through_time():

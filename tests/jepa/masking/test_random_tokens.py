@@ -13,6 +13,13 @@ def test_exactly_the_wanted_share_is_hidden_and_the_rest_shown(draw, fraction, h
     assert mask.context_ids.shape == (5, 192 - hidden)
 
 
+def test_a_seed_hides_what_it_always_hid():
+    generator = torch.Generator().manual_seed(7)
+    mask = RandomTokens(target_fraction=0.6).sample(2, (2, 2, 2), generator=generator)
+    assert mask.context_ids.tolist() == [[2, 3, 7], [1, 2, 3]]
+    assert mask.target_ids.tolist() == [[0, 1, 4, 5, 6], [0, 4, 5, 6, 7]]
+
+
 def test_every_token_is_hidden_equally_often_and_neighbours_are_independent(draw, hidden_places):
     grid = (4, 3, 4)
     mask = draw(RandomTokens(target_fraction=0.5), batch=4000, grid=grid)

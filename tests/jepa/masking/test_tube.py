@@ -18,6 +18,13 @@ def test_exactly_the_wanted_share_is_hidden_and_the_rest_shown(draw, fraction, h
     assert mask.context_ids.shape == (5, 4 * (48 - hidden))
 
 
+def test_a_seed_hides_what_it_always_hid():
+    generator = torch.Generator().manual_seed(7)
+    mask = Tube(target_fraction=0.6).sample(2, (2, 2, 3), generator=generator)
+    assert mask.context_ids.tolist() == [[2, 3, 8, 9], [3, 4, 9, 10]]
+    assert mask.target_ids.tolist() == [[0, 1, 4, 5, 6, 7, 10, 11], [0, 1, 2, 5, 6, 7, 8, 11]]
+
+
 def test_every_place_is_hidden_equally_often_and_neighbours_are_independent(draw, hidden_places):
     is_hidden = hidden_places(draw(Tube(target_fraction=0.5), batch=4000))[:, 0].flatten(1)
     assert (is_hidden.float().mean(0) - 0.5).abs().max() < 4.5 * math.sqrt(0.25 / 4000)

@@ -36,6 +36,7 @@ from jepa.checkpoint_file import AtomicCheckpointIO
 from jepa.checkpoints.native import save_encoder
 from jepa.masking import Mask, mask_generator
 from jepa.models import MaskedLatentPredictor, VideoEncoder
+from jepa.models.dynamics import GRU
 from jepa.models.latents import PooledTokens
 from jepa.objectives import (
     DenseL1,
@@ -56,6 +57,7 @@ from jepa.training.pretraining import Pretraining
 from jepa.training.regularized_pretraining import RegularizedPretraining
 from jepa.training.schedules import Cosine, WarmupCosine
 from jepa.training.sharding import Fsdp2Strategy
+from jepa.training.world_model_training import WorldModelTraining
 
 NUM_STEPS, JOINED_BATCH = 3, 8
 OPTIONS = {
@@ -151,8 +153,25 @@ def joint_sigreg(**options):
     return joint(**({"regularizers": [SIGReg(num_projections=64)]} | options))
 
 
+class FrozenWorld(WorldModelTraining):
+    """Dynamics on an encoder that comes from a seed and not from a folder."""
+
+    def make_encoder(self):
+        return encoder_and_predictor()[0]
+
+
+def frozen_world(**options):
+    torch.manual_seed(0)
+    settings = {"dynamics": GRU(dim=24), "learning_rate": 1e-3, "rollout_steps": 2}
+    return FrozenWorld("", context_frames=2, **(settings | options))
+
+
 # The same for recipes of trajectories, which are not sharded.
-TRAJECTORY_RECIPES = {"joint_vicreg": joint_vicreg, "joint_sigreg": joint_sigreg}
+TRAJECTORY_RECIPES = {
+    "joint_vicreg": joint_vicreg,
+    "joint_sigreg": joint_sigreg,
+    "frozen_world": frozen_world,
+}
 
 
 class MasksByClip:
@@ -441,6 +460,8 @@ def main(folder, shards):
     for strategy in ("ddp", "fsdp2"):
         for recipe in RECIPES:
             note(f"{recipe}-{strategy}", fit_joined(recipe, folder / recipe, strategy=strategy))
+        half = fit_joined("latent_l1", folder / "half", strategy=strategy, precision="bf16-mixed")
+        note(f"half-{strategy}", half)
         whole_run = folder / f"whole-{strategy}"
         note(f"whole-{strategy}", fit_shards(whole_run, shards, strategy=strategy))
         note(f"padding-{strategy}", validate_padding(folder / "padding", strategy=strategy))

@@ -207,3 +207,9 @@ def test_the_floor_of_a_narrow_representation_is_above_the_least_rank_there_is()
     monitor = CollapseMonitor(CollapsePolicy(min_std=0.0), every_n_steps=1)
     monitor.measure(line)
     assert monitor.warned
+
+
+def test_the_floor_of_the_rank_is_a_share_of_the_dimensions_and_never_one_direction():
+    assert CollapsePolicy(min_rank_fraction=0.1).rank_floor(96) == pytest.approx(9.6)
+    assert CollapsePolicy(min_rank_fraction=0.1).rank_floor(4) == 1.5
+    assert CollapsePolicy(min_rank_fraction=0.0).rank_floor(96) == 0

@@ -1,5 +1,8 @@
+import logging
+
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 from jepa.training.model_blocks import blocks_of, checkpoint_blocks, compile_blocks
 from tests.jepa.training.rank_fits import encoder_and_predictor
@@ -34,3 +37,42 @@ def test_compiled_blocks_give_the_same_numbers_and_keep_their_names():
     torch.testing.assert_close(again, loss)
     for one, other in zip(gradients, others, strict=True):
         torch.testing.assert_close(other, one, atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture
+def dynamo(monkeypatch):
+    """Nothing compiled so far, and torch's own limit, which is put back."""
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
+    yield torch._dynamo.config
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow
+def test_masks_of_many_lengths_are_compiled_once_and_never_run_uncompiled(dynamo, caplog):
+    encoder, predictor = encoder_and_predictor()
+    graphs = CompileCounter()
+    compile_blocks([encoder, predictor], backend=graphs)
+    assert dynamo.recompile_limit >= 64
+    video, ids = torch.ones(2, 3, 4, 32, 32), torch.arange(32).expand(2, -1)
+
+    def predict(length):
+        shown, asked = ids[:, :length], ids[:, length:]
+        tokens = encoder(video, token_ids=shown)
+        return predictor(tokens, context_ids=shown, target_ids=asked, grid=(2, 4, 4))
+
+    def run(lengths):
+        for length in lengths:
+            predict(length)
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                predict(length)
+            with torch.inference_mode():
+                predict(length)
+
+    with caplog.at_level(logging.WARNING, "torch._dynamo"):
+        run((10, 20))
+        num_graphs = graphs.frame_count
+        assert num_graphs > 8  # more than torch allows by itself
+        run((4, 7, 12, 17, 23, 28))
+    assert graphs.frame_count == num_graphs
+    assert "recompile_limit" not in caplog.text

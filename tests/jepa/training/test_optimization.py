@@ -330,6 +330,19 @@ def test_two_ranks_are_one_rank_with_the_joined_batch(recipe, strategy, two_rank
 
 
 @pytest.mark.slow
+def test_in_half_precision_sharded_ranks_are_whole_ones_and_masters_stay_float32(two_ranks):
+    for whole, sharded, full in zip(
+        *map(two_ranks, ("half-ddp", "half-fsdp2", "latent_l1-ddp")), strict=True
+    ):
+        assert sharded["losses"] == pytest.approx(whole["losses"], rel=1e-6)
+        assert sharded["losses"] != full["losses"]  # it was half precision
+        assert sharded["losses"] == pytest.approx(full["losses"], rel=1e-2)
+        assert_close(sharded["gradients"], whole["gradients"], 1e-6)
+        assert_close(sharded["weights"], whole["weights"], 1e-5)
+        assert {value.dtype for value in sharded["weights"].values()} == {torch.float32}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 def test_two_ranks_resume_bit_for_bit(strategy, two_ranks):
     for whole, resumed in zip(
