@@ -13,8 +13,17 @@ acts. Last come means over seeds. A seed is that of the recordings, the weights 
 Clips and frames of a seed are read once, for all rows: 3 MB of memory a step, and 300 MB.
 """
 
+# ruff: noqa: E402
+
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+# Beside this file lies planning.py, which must not be taken for the package.
+sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
+
+# isort: split
 import argparse
 import logging
 import statistics
@@ -23,7 +32,6 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import data_pipelines  # noqa: F401  (before lightning: see data_pipelines.torchvision_on_cpu)

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from jepa.models.dynamics import ActionConditionedPredictor
+from jepa.models.dynamics import Dynamics
 from jepa.models.encoder import VideoEncoder
 from jepa.models.predictor import MaskedLatentPredictor
 
@@ -97,7 +97,7 @@ class PredictorPart(nn.Module):
 class StepPart(nn.Module):
     """One frame and one action to the next frame."""
 
-    def __init__(self, dynamics: ActionConditionedPredictor) -> None:
+    def __init__(self, dynamics: Dynamics) -> None:
         super().__init__()
         self.dynamics = dynamics
 
@@ -110,7 +110,7 @@ class StepPart(nn.Module):
 class RolloutPart(nn.Module):
     """One frame and several actions to the frames after each of them."""
 
-    def __init__(self, dynamics: ActionConditionedPredictor) -> None:
+    def __init__(self, dynamics: Dynamics) -> None:
         super().__init__()
         self.dynamics = dynamics
 
@@ -199,9 +199,7 @@ def predictor_part(
     return part, Example(inputs, (targets,))
 
 
-def dynamics_part(
-    dynamics: ActionConditionedPredictor, *, horizon: int = 1
-) -> tuple[nn.Module, Example]:
+def dynamics_part(dynamics: Dynamics, *, horizon: int = 1) -> tuple[nn.Module, Example]:
     """Returns the dynamics from one frame on, and what goes in and out.
 
     Where the model takes extrinsics, they are left out.
@@ -212,14 +210,19 @@ def dynamics_part(
             predictions back in, (batch, horizon, action_dim) actions.
 
     Raises:
-        ValueError: if the horizon is less than 1.
+        ValueError: if the horizon is less than 1, or the dynamics are an ensemble.
     """
     if horizon < 1:
         raise ValueError(f"horizon must be at least 1, got {horizon}")
+    if dynamics.num_members > 1:
+        raise ValueError(
+            f"an ensemble of {dynamics.num_members} members is not exported, as the file would not "
+            "tell their disagreement; train the trunk alone, and export that"
+        )
     is_step = horizon == 1
     time, plural = ((), "") if is_step else ((horizon,), "s")
     num_tokens = dynamics.grid[0] * dynamics.grid[1]
-    latent = (num_tokens, dynamics.embed.in_features)
+    latent = (num_tokens, dynamics.latent_dim)
     unit = "in the units of the dynamics: see world_model.scaling in the model's config.json"
     tokens = TensorSpec("tokens", ("batch", *latent), "latents of the latest frame")
     state = TensorSpec("state", ("batch", dynamics.state_dim), f"of that frame, {unit}")

@@ -7,14 +7,21 @@ import torch
 import yaml
 from PIL import Image
 
-from data_pipelines.shards import pack_videos
-from data_pipelines.synthetic import write_moving_shapes
+from data_pipelines.shards import pack_trajectories, pack_videos
+from data_pipelines.synthetic import (
+    MOVING_SHAPE_SPECIFICATION,
+    moving_shape_episodes,
+    write_moving_shapes,
+)
 from jepa.__main__ import main
+from jepa.checkpoints.native import load_world_model, save_encoder
+from jepa.models import VideoEncoder
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # Configs that stand on top of another one.
 STAGES = {"vith16_256_cooldown": "vith16_256", "vitg16_256_cooldown": "vitg16_256",
           "vitl16_one_gpu": "vitl16_256"}  # fmt: skip
+TINY_WORLD_MODELS = sorted((CONFIGS / "world_model").glob("*tiny.yaml"))
 TINY = sorted((CONFIGS / "pretrain").glob("tiny*.yaml"))
 
 
@@ -130,3 +137,34 @@ def pictures(folder):
         assert main(["data", "pack", str(folder / "images"), str(folder / "pictures"),
                      "--images"]) == 0  # fmt: skip
     return folder / "pictures"
+
+
+@pytest.fixture(scope="module")
+def trajectories(tmp_path_factory):
+    """Trajectories of 20 frames of 64 pixels, packed, and an encoder that sees them."""
+    folder = tmp_path_factory.mktemp("moving")
+    episodes = moving_shape_episodes(num_episodes=6, num_frames=20, size=64)
+    pack_trajectories(episodes, folder / "shards", specification=MOVING_SHAPE_SPECIFICATION)
+    torch.manual_seed(0)
+    encoder = VideoEncoder(
+        image_size=64, clip_length_frames=4, patch_size=16, dim=48, depth=1, num_heads=4
+    )
+    save_encoder(encoder, folder / "encoder")
+    return folder
+
+
+@pytest.mark.parametrize("path", TINY_WORLD_MODELS, ids=named)
+def test_a_tiny_world_model_config_trains_and_leaves_its_dynamics(
+    path, trajectories, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    written = yaml.safe_load(path.read_text())["model"]["init_args"]
+    options = ["--data.shards", str(trajectories / "shards"), "--data.batch_size", "16",
+               "--trainer.max_steps", "2", "--trainer.accelerator", "cpu"]  # fmt: skip
+    if isinstance(written["encoder"], str):
+        options += ["--model.encoder", str(trajectories / "encoder")]
+    assert main(["fit", "--config", str(path), *options]) == 0, capsys.readouterr().err
+    world = load_world_model(tmp_path / "runs" / "world_model" / path.stem)
+    named_class = written.get("dynamics", {}).get("class_path", "x.ActionConditionedPredictor")
+    assert type(world.dynamics).__name__ == named_class.rpartition(".")[2]
+    assert world.context_frames == written.get("context_frames", 1)

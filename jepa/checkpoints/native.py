@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from jepa.checkpoints.folder_writing import CONFIG, WEIGHTS, write_folder
 from jepa.checkpoints.model_card import model_card
+from jepa.models.dynamics import GRU, ActionConditionedPredictor, AdaLN, Dynamics, Ensemble
 from jepa.models.encoder import VideoEncoder
 from jepa.models.jepa_model import JepaModel
 from jepa.models.latents import LatentSpace, PatchTokens, PooledTokens, SlowFeatures
@@ -32,6 +33,12 @@ LATENTS: dict[str, type[LatentSpace]] = {
     "PatchTokens": PatchTokens,
     "PooledTokens": PooledTokens,
     "SlowFeatures": SlowFeatures,
+}
+DYNAMICS: dict[str, type[Dynamics]] = {
+    "ActionConditionedPredictor": ActionConditionedPredictor,
+    "AdaLN": AdaLN,
+    "Ensemble": Ensemble,
+    "GRU": GRU,
 }
 TIMM_SETTINGS = ("name", "image_size")  # no more: `pretrained` would read or download another file
 AnyModel = JepaModel | LatentWorldModel
@@ -227,14 +234,33 @@ def load_weights(
 def _build_world_model(config: dict[str, Any]) -> LatentWorldModel:
     latents, settings = dict(config["latents"]), dict(config["world_model"])
     encoder, actions = build_encoder(config), settings.pop("actions", None)
+    dynamics = settings.pop("dynamics", None)  # the default says its settings beside the others
     with torch.device("meta"):
         return LatentWorldModel(
             encoder,
             LATENTS[latents.pop("name")](**latents),
+            dynamics=None if dynamics is None else _make_dynamics(dynamics),
             scaling=ColumnScaling(**settings.pop("scaling")),
             actions=None if actions is None else ActionColumns.from_config(actions),
             **settings,
         )
+
+
+def _make_dynamics(described: Mapping[str, Any]) -> Dynamics:
+    """Returns the dynamics that a config describes, not built yet.
+
+    Raises:
+        ValueError: if they have a name that is not known.
+    """
+    settings = dict(described)
+    name = settings.pop("name", None)
+    if name not in DYNAMICS:
+        raise ValueError(
+            f"{CONFIG} describes dynamics {name!r}; known are {', '.join(sorted(DYNAMICS))}"
+        )
+    if "trunk" in settings:
+        settings["trunk"] = _make_dynamics(settings["trunk"])
+    return DYNAMICS[name](**settings)
 
 
 def _build_timm_encoder(settings: dict[str, Any]) -> nn.Module:

@@ -22,6 +22,7 @@ from jepa.checkpoints.official_families import FAMILY_NAMES, Family, detect_fami
 from jepa.checkpoints.official_file import open_checkpoint
 from jepa.checkpoints.official_names import encoder_to_official, predictor_to_official
 from jepa.checkpoints.official_sizes import OfficialReader
+from jepa.models.dynamics import ActionConditionedPredictor
 from jepa.models.encoder import VideoEncoder
 from jepa.models.jepa_model import JepaModel
 from jepa.models.world_model import LatentWorldModel
@@ -186,6 +187,11 @@ def _refuse_what_no_family_has(model: AnyModel) -> Family:
     """Reads back what would be written: another config means another model."""
     if not isinstance(model.encoder, VideoEncoder):
         raise ValueError(f"no official family has a {type(model.encoder).__name__}")
+    if not isinstance(model.dynamics, ActionConditionedPredictor | None):
+        raise ValueError(
+            f"no official family has dynamics of the kind {type(model.dynamics).__name__}; "
+            "save_pretrained keeps them"
+        )
     encoder, predictor = _states(model)
     ours = describe(model)
     try:

@@ -17,11 +17,16 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 PLAIN_TYPES = (Tensor, nn.Parameter)
 
 
+def is_watched() -> bool:
+    """True if operations are looked at, and not only run: what they make may be no plain tensor."""
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return True
+    return bool(_get_current_dispatch_mode_stack() or peek_interpreter_stack())
+
+
 def runs_on_eager_cpu(*tensors: Tensor) -> bool:
     """True if these are plain tensors on a CPU and nobody watches the operations."""
-    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
-        return False
-    if _get_current_dispatch_mode_stack() or peek_interpreter_stack():
+    if is_watched():
         return False
     return all(type(t) in PLAIN_TYPES and t.device.type == "cpu" for t in tensors)
 

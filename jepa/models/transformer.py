@@ -56,13 +56,57 @@ class Attention(nn.Module):
         if past is None and not needs_cache:
             x = rotary_attention(qkv, table, num_heads=self.num_heads, is_visible=is_visible)
             return self.proj(x[:, first_output:]), None
-        queries, keys, values = split_heads(qkv, self.num_heads)
-        if table is not None:
-            queries, keys = rotate(queries, table), rotate(keys, table)
+        return self._attend(
+            _rotated_heads(qkv, table, self.num_heads), past, is_visible, first_output
+        )
+
+    def forward_shared(
+        self,
+        own: Tensor,
+        shared: Tensor,
+        table: Tensor | None,
+        *,
+        past: KeysValues | None = None,
+        first_output: int = 0,
+    ) -> tuple[Tensor, KeysValues]:
+        """As `forward` of tokens of which the last are the same for all, and computed once.
+
+        Args:
+            own: (batch, tokens of each sample, dim).
+            shared: (1, tokens of all, dim), which follow them.
+            table: rotation of both.
+            past: as for `forward`.
+            first_output: as for `forward`.
+        """
+        num_own = own.shape[1]
+        tables = (None, None) if table is None else (table[..., :num_own, :, :],
+                                                     table[..., num_own:, :, :])  # fmt: skip
+        of_own, of_all = (
+            _rotated_heads(self.qkv(part), turn, self.num_heads)
+            for part, turn in zip((own, shared), tables, strict=True)
+        )
+        joined = [
+            torch.cat((mine, everyones.expand(len(own), -1, -1, -1)), dim=2)
+            for mine, everyones in zip(of_own, of_all, strict=True)
+        ]
+        return self._attend((joined[0], joined[1], joined[2]), past, None, first_output)
+
+    def _attend(
+        self,
+        heads: tuple[Tensor, Tensor, Tensor],
+        past: KeysValues | None,
+        is_visible: Tensor | None,
+        first_output: int,
+    ) -> tuple[Tensor, KeysValues]:
+        """Attends from the tokens whose output is wanted; see `forward`."""
+        queries, keys, values = heads
         if past is not None:
             keys, values = _append(past[0], keys), _append(past[1], values)
+        if first_output:
+            queries = queries[:, :, first_output:]
+            is_visible = None if is_visible is None else is_visible[first_output:]
         x = attend(queries, keys, values, is_visible=is_visible)
-        return self.proj(join_heads(x)[:, first_output:]), (keys, values)
+        return self.proj(join_heads(x)), (keys, values)
 
 
 class Block(nn.Module):
@@ -100,6 +144,26 @@ class Block(nn.Module):
             first_output=first_output,
         )
         x = x[:, first_output:] + attended
+        return x + self.mlp(self.norm2(x)), cache
+
+    def forward_shared(
+        self,
+        own: Tensor,
+        shared: Tensor,
+        table: Tensor | None,
+        *,
+        past: KeysValues | None = None,
+        first_output: int = 0,
+    ) -> tuple[Tensor, KeysValues]:
+        """As `forward` of tokens of which the last are the same for all samples.
+
+        Their keys, values and queries are computed once; what they see differs, and so does all
+        that follows. See `Attention.forward_shared`.
+        """
+        attended, cache = self.attn.forward_shared(
+            self.norm1(own), self.norm1(shared), table, past=past, first_output=first_output
+        )
+        x = torch.cat((own, shared.expand(len(own), -1, -1)), dim=1)[:, first_output:] + attended
         return x + self.mlp(self.norm2(x)), cache
 
 
@@ -162,6 +226,16 @@ def initialize(module: nn.Module) -> None:
         for linear in (block.attn.proj, block.mlp[2]):
             assert isinstance(linear, nn.Linear)
             linear.weight.data.mul_(scale)
+
+
+def _rotated_heads(
+    qkv: Tensor, table: Tensor | None, num_heads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cuts queries, keys and values into heads, and rotates the first two."""
+    queries, keys, values = split_heads(qkv, num_heads)
+    if table is None:
+        return queries, keys, values
+    return rotate(queries, table), rotate(keys, table), values
 
 
 def _append(past: Tensor, new: Tensor) -> Tensor:

@@ -9,11 +9,17 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from jepa.models.dynamics import ActionConditionedPredictor, NextState, Prediction
+from jepa.models.dynamics import (
+    ActionConditionedPredictor,
+    Dynamics,
+    Memory,
+    NextState,
+    Prediction,
+)
 from jepa.models.frame_encoder import FrameEncoder
 from jepa.models.latents import LatentSpace
 from jepa.models.positions import PositionStyle
-from jepa.models.settings import refuse_wrong_counts, refuse_wrong_ratios
+from jepa.models.settings import refuse_wrong_counts
 
 Normaliser = Literal["mean_std", "quantiles"]
 
@@ -114,11 +120,15 @@ class LatentWorldModel(nn.Module):
         actions: what an action means; None if nobody says.
         trains_encoder: leave the encoder's parameters to be trained with the rest. Not saved: what
             is loaded is frozen. `encode` is without gradient all the same.
-        dim: width of the dynamics.
+        dynamics: imagine; get built here. None: `ActionConditionedPredictor` of the settings that
+            follow, which are for it alone.
+        dim: width of the dynamics. None: its own default, as for the next two.
         depth: blocks of the dynamics.
         num_heads: attention heads of the dynamics.
         mlp_ratio, positions, next_state, extrinsics_dim, has_place_embedding: see
             `jepa.models.dynamics.ActionConditionedPredictor`.
+        context_frames: frames that imagined rollouts were trained to start from: the latest one,
+            and those before it, which are remembered.
 
     Raises:
         ValueError: if poses should be added up in units that are not raw, or if the scaling and
@@ -140,65 +150,68 @@ class LatentWorldModel(nn.Module):
         *,
         scaling: ColumnScaling,
         uses_state: bool,
-        dim: int,
-        depth: int,
-        num_heads: int,
+        dynamics: Dynamics | None = None,
+        dim: int | None = None,
+        depth: int | None = None,
+        num_heads: int | None = None,
         mlp_ratio: float = 4.0,
         positions: PositionStyle = "rope_interleaved",
         next_state: NextState = "learned",
         extrinsics_dim: int = 0,
         has_place_embedding: bool = True,
+        context_frames: int = 1,
         actions: ActionColumns | None = None,
         trains_encoder: bool = False,
     ) -> None:
         super().__init__()
-        refuse_wrong_counts(dim=dim, depth=depth, num_heads=num_heads)
-        refuse_wrong_counts(least=0, extrinsics_dim=extrinsics_dim)
-        refuse_wrong_ratios(mlp_ratio=mlp_ratio)
-        if next_state == "end_effector_pose" and not _is_identity(scaling):
-            raise ValueError(
-                "next_state=end_effector_pose adds raw actions to raw poses: the scaling must have "
-                "means of 0 and standard deviations of 1"
-            )
-        self.config = {
-            "scaling": {name: list(map(float, row)) for name, row in scaling._asdict().items()},
-            "uses_state": uses_state,
-            "dim": dim,
-            "depth": depth,
-            "num_heads": num_heads,
-            "mlp_ratio": mlp_ratio,
-            "positions": positions,
-            "next_state": next_state,
-            "extrinsics_dim": extrinsics_dim,
-            "has_place_embedding": has_place_embedding,
-        }
-        if actions is not None:
-            _refuse_other_meanings(actions, scaling)
-            self.config["actions"] = actions._asdict()
-        self.actions = actions
-        self.encoder = encoder if trains_encoder else encoder.requires_grad_(False)
-        latents.build(encoder.grid[1:], encoder.dim)
-        self.latents = latents
-        self.dynamics = ActionConditionedPredictor(
-            latent_dim=latents.dim,
-            action_dim=len(scaling.action_mean),
-            state_dim=len(scaling.state_mean) if uses_state else 0,
-            grid=latents.grid,
-            output=latents.output,
-            dim=dim,
-            depth=depth,
-            num_heads=num_heads,
+        refuse_wrong_counts(context_frames=context_frames)
+        dynamics = chosen_dynamics(
+            dynamics,
+            sizes={"dim": dim, "depth": depth, "num_heads": num_heads},
             mlp_ratio=mlp_ratio,
             positions=positions,
             next_state=next_state,
             extrinsics_dim=extrinsics_dim,
             has_place_embedding=has_place_embedding,
         )
+        if dynamics.needs_raw_units and not _is_identity(scaling):
+            raise ValueError(
+                "next_state=end_effector_pose adds raw actions to raw poses: the scaling must have "
+                "means of 0 and standard deviations of 1"
+            )
+        sees = dynamics.max_context_frames
+        if sees is not None and context_frames > sees:
+            raise ValueError(
+                f"context_frames={context_frames} exceeds the {sees} frames that "
+                f"{type(dynamics).__name__} sees; lower it, or raise its own"
+            )
+        self.config = {
+            "scaling": {name: list(map(float, row)) for name, row in scaling._asdict().items()},
+            "uses_state": uses_state,
+            **described_dynamics(dynamics),
+        }
+        if context_frames > 1:
+            self.config["context_frames"] = context_frames
+        if actions is not None:
+            _refuse_other_meanings(actions, scaling)
+            self.config["actions"] = actions._asdict()
+        self.actions, self.context_frames = actions, context_frames
+        self.encoder = encoder if trains_encoder else encoder.requires_grad_(False)
+        latents.build(encoder.grid[1:], encoder.dim)
+        self.latents = latents
+        dynamics.build(
+            latent_dim=latents.dim,
+            action_dim=len(scaling.action_mean),
+            state_dim=len(scaling.state_mean) if uses_state else 0,
+            grid=latents.grid,
+            output=latents.output,
+        )
+        self.dynamics = dynamics
         self.make_scaling()
 
     def make_scaling(self) -> None:
         """Makes the statistics, in type and place of the dynamics: they are no saved weights."""
-        like = self.dynamics.proj.weight
+        like = next(self.dynamics.parameters())
         scaling = _without_zero_stds(ColumnScaling(**self.config["scaling"]))
         for name, row in scaling._asdict().items():
             value = torch.tensor(row, dtype=like.dtype, device=like.device)
@@ -241,7 +254,7 @@ class LatentWorldModel(nn.Module):
         return (actions - self.action_mean) / self.action_std
 
     def forward(self, latents: Tensor, states: Tensor, actions: Tensor) -> Prediction:
-        """Predicts every next frame from the true ones: see `ActionConditionedPredictor`.
+        """Predicts every next frame from the true ones: see `jepa.models.dynamics.base.Dynamics`.
 
         Args:
             latents: (batch, time, tokens, dim).
@@ -252,18 +265,68 @@ class LatentWorldModel(nn.Module):
             latents, self.normalize_states(states), self.normalize_actions(actions)
         )
 
-    def rollout(self, latents: Tensor, states: Tensor, actions: Tensor) -> Prediction:
+    def remember(self, latents: Tensor, states: Tensor, actions: Tensor) -> Memory:
+        """Returns what is to be known of past frames, for a rollout from the one that follows them.
+
+        Args:
+            latents: (batch, past, tokens, dim).
+            states: (batch, past, state_dim), normalised.
+            actions: (batch, past, action_dim), raw units: what was done in each of these frames.
+        """
+        return self.dynamics.remember(latents, states, self.normalize_actions(actions))
+
+    def rollout(
+        self, latents: Tensor, states: Tensor, actions: Tensor, *, memory: Memory = None
+    ) -> Prediction:
         """Imagines actions from one frame on.
 
         Args:
             latents: (batch, tokens, dim).
             states: (batch, state_dim), normalised.
             actions: (batch, horizon, action_dim), raw units.
+            memory: of the frames before, from `remember`.
 
         Returns:
             Prediction with tokens (batch, horizon, tokens, dim) and normalised states.
         """
-        return self.dynamics.rollout(latents, states, self.normalize_actions(actions))
+        return self.dynamics.rollout(
+            latents, states, self.normalize_actions(actions), memory=memory
+        )
+
+
+def chosen_dynamics(
+    dynamics: Dynamics | None,
+    *,
+    sizes: Mapping[str, int | None],
+    **options: Any,  # noqa: ANN401 - those of ActionConditionedPredictor, which refuses all others
+) -> Dynamics:
+    """Returns the dynamics that are given, or those that the sizes and options describe.
+
+    Args:
+        dynamics: None: `ActionConditionedPredictor`.
+        sizes: its settings by name; None: left to its default.
+        options: its other settings.
+
+    Raises:
+        ValueError: if both are given: nobody would know which sizes count.
+    """
+    given = {name: size for name, size in sizes.items() if size is not None}
+    if dynamics is None:
+        return ActionConditionedPredictor(**given, **options)
+    if given:
+        settings = ", ".join(f"{name}={size}" for name, size in given.items())
+        raise ValueError(
+            f"{settings} would be of the default dynamics, but {type(dynamics).__name__} is given: "
+            "put its sizes into its own init_args"
+        )
+    return dynamics
+
+
+def described_dynamics(dynamics: Dynamics) -> dict[str, Any]:
+    """Returns the settings that a config.json holds; those of the default as they always were."""
+    if isinstance(dynamics, ActionConditionedPredictor):
+        return dynamics.config
+    return {"dynamics": {"name": type(dynamics).__name__, **dynamics.config}}
 
 
 def _is_identity(scaling: ColumnScaling) -> bool:

@@ -6,6 +6,8 @@ learns with the dynamics (`joint_training`).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,20 @@ from torch import Tensor
 
 from data_pipelines.batch import TrajectoryBatch
 from jepa.checkpoints.native import save_world_model
+from jepa.masking import mask_generator
+from jepa.models.dynamics import ActionConditionedPredictor, Dynamics, Ensemble, Prediction
 from jepa.models.frame_encoder import FrameEncoder
 from jepa.models.latents import LatentSpace
-from jepa.models.world_model import ActionColumns, ColumnScaling, LatentWorldModel, Normaliser
+from jepa.models.settings import refuse_wrong_counts
+from jepa.models.world_model import (
+    ActionColumns,
+    ColumnScaling,
+    LatentWorldModel,
+    Normaliser,
+    chosen_dynamics,
+)
 from jepa.objectives import LossTerms, Objective
+from jepa.training.bagging import drawn_rows, draws
 from jepa.training.latent_windows import LatentBatch
 from jepa.training.optimization import OptimizedModule
 from jepa.training.schedules import Schedule, WarmupCosine
@@ -36,13 +48,22 @@ class DynamicsTraining(OptimizedModule):
         latents: what the encoder's patch tokens become.
         objective: compares imagined with real latents.
         uses_state: give the dynamics the proprioceptive state; False leaves pixels alone.
-        dim: width of the dynamics.
-        depth: blocks of the dynamics.
-        num_heads: attention heads of the dynamics.
+        dynamics: architecture of what imagines; see `jepa.models.dynamics`. None:
+            `ActionConditionedPredictor` of the next three settings, which are for it alone.
+        dim: width of the dynamics. None: 1024.
+        depth: blocks of the dynamics. None: 24.
+        num_heads: attention heads of the dynamics. None: 16.
         teacher_forcing_weight: of the error of next frames, predicted from the true ones; 0 leaves
             them out.
         rollout_weight: of the error of imagined rollouts; 0 leaves them out.
         rollout_steps: length of the imagined rollouts; windows are cut into as many as fit.
+        context_frames: true frames that a rollout starts from: the latest, and those before it,
+            which are remembered. Planning remembers as many.
+        truncate_rollout_after: steps of a rollout after which the gradient is cut (truncated
+            backpropagation through time). None: it goes through all of them.
+        action_noise_std: of noise that is added to actions in training, in units of their
+            spread; 0: none.
+        noise_seed: of the noise, and of the members' draws of trajectories.
         state_weight: weight of the error of predicted states in the loss; at 1 it crowds out the
             latents, whose scale is smaller (docs/log.md).
         normaliser: what states and actions are scaled by; see `ColumnScaling.of`.
@@ -61,12 +82,17 @@ class DynamicsTraining(OptimizedModule):
         latents: LatentSpace,
         objective: Objective,
         uses_state: bool = True,
-        dim: int = 1024,
-        depth: int = 24,
-        num_heads: int = 16,
+        dynamics: Dynamics | None = None,
+        dim: int | None = None,
+        depth: int | None = None,
+        num_heads: int | None = None,
         teacher_forcing_weight: float = 1.0,
         rollout_weight: float = 1.0,
         rollout_steps: int = 2,
+        context_frames: int = 1,
+        truncate_rollout_after: int | None = None,
+        action_noise_std: float = 0.0,
+        noise_seed: int = 0,
         state_weight: float = 0.1,
         normaliser: Normaliser = "mean_std",
         learning_rate: float = 4.25e-4,
@@ -80,8 +106,8 @@ class DynamicsTraining(OptimizedModule):
             schedule=schedule or WarmupCosine(final_fraction=0.01),
             **optimization,
         )
-        if rollout_steps < 1:
-            raise ValueError(f"rollout_steps must be at least 1, got {rollout_steps}")
+        _refuse_wrong_rollouts(rollout_steps, truncate_rollout_after, action_noise_std)
+        refuse_wrong_counts(context_frames=context_frames)
         weights = {"teacher_forcing": teacher_forcing_weight, "rollout": rollout_weight}
         if not (min(weights.values()) >= 0 and sum(weights.values()) > 0):
             raise ValueError(
@@ -91,8 +117,12 @@ class DynamicsTraining(OptimizedModule):
         self.prediction_weights = {name: weight for name, weight in weights.items() if weight}
         self.latents, self.objective = latents, objective
         self.uses_state, self.state_weight = uses_state, state_weight
-        self.dim, self.depth, self.num_heads = dim, depth, num_heads
-        self.rollout_steps = rollout_steps
+        sizes = {"dim": dim, "depth": depth, "num_heads": num_heads}
+        # In a tuple: it becomes a part of the world model, and should not be one twice.
+        self._chosen = (chosen_dynamics(dynamics, sizes=sizes),)
+        self.rollout_steps, self.context_frames = rollout_steps, context_frames
+        self.truncate_rollout_after = truncate_rollout_after
+        self.action_noise_std, self.noise_seed = action_noise_std, noise_seed
         self.normaliser: Normaliser = normaliser
         self.world: LatentWorldModel | None = None
 
@@ -117,9 +147,8 @@ class DynamicsTraining(OptimizedModule):
             self.latents,
             scaling=ColumnScaling.of(statistics, self.normaliser),
             uses_state=self.uses_state,
-            dim=self.dim,
-            depth=self.depth,
-            num_heads=self.num_heads,
+            dynamics=self._chosen[0],
+            context_frames=self.context_frames,
             actions=self._action_columns(),
             trains_encoder=self.trains_encoder,
         )
@@ -178,6 +207,8 @@ class DynamicsTraining(OptimizedModule):
         Raises:
             ValueError: if the windows are too short for a rollout.
         """
+        if self.training and self.action_noise_std:
+            batch = self.with_noisy_actions(batch)
         ways = {"teacher_forcing": self.teacher_forcing, "rollout": self.rollout}
         total, states = latents.new_zeros(()), latents.new_zeros(())
         parts: dict[str, Tensor] = {}
@@ -189,29 +220,76 @@ class DynamicsTraining(OptimizedModule):
 
     def teacher_forcing(self, latents: Tensor, batch: Windows) -> tuple[Tensor, Tensor]:
         """Loss of every next latent and next state, predicted from the true ones before."""
-        world = self._world
-        predicted = world(latents[:, :-1], batch.states[:, :-1], batch.actions)
+        world, dynamics = self._world, self._world.dynamics
         states = world.normalize_states(batch.states)
-        loss = self.objective(predicted.tokens, latents[:, 1:]).total
-        return loss, _mean_absolute(predicted.state - states[:, 1:])
+        known = latents[:, :-1], states[:, :-1], world.normalize_actions(batch.actions)
+        predict = dynamics.forward_members if self.training else _alone(dynamics)
+        return self._compared(predict(*known), latents[:, 1:], states[:, 1:], batch.keys)
 
     def rollout(self, latents: Tensor, batch: Windows) -> tuple[Tensor, Tensor]:
         """Loss of imagined latents and states, after 1 ... rollout_steps actions.
 
-        A window of many frames is cut into rollouts that start one after the other.
+        A window of many frames is cut into rollouts that start one after the other; each begins
+        with what is remembered of the true frames before, and lives on its own predictions then.
         """
-        world, steps = self._world, self.rollout_steps
-        segments = self._segments(latents.shape[1])
+        world, dynamics = self._world, self._world.dynamics
+        steps, past = self.rollout_steps, self.context_frames - 1
+        first = range(past, past + self._segments(latents.shape[1]) * steps, steps)
         states = world.normalize_states(batch.states)
-        starts = range(0, segments * steps, steps)
-        first = torch.cat([latents[:, s] for s in starts])  # (segments * batch, tokens, dim)
-        first_state = torch.cat([states[:, s] for s in starts])
-        actions = torch.cat([batch.actions[:, s : s + steps] for s in starts])
-        imagined = world.rollout(first, first_state, actions)
-        real = torch.cat([latents[:, s + 1 : s + 1 + steps] for s in starts])
-        real_state = torch.cat([states[:, s + 1 : s + 1 + steps] for s in starts])
-        loss = self.objective(imagined.tokens, real).total
-        return loss, _mean_absolute(imagined.state - real_state)
+        actions = world.normalize_actions(batch.actions)
+
+        def cut(values: Tensor, begin: int, end: int) -> Tensor:
+            """Joins values[begin:end], counted from the start of every rollout, over rollouts."""
+            return torch.cat([values[:, s + begin : s + end] for s in first])
+
+        memory = None
+        if past:
+            memory = dynamics.remember(*(cut(v, -past, 0) for v in (latents, states, actions)))
+        imagine = dynamics.rollout_members if self.training else _alone(dynamics.rollout)
+        imagined = imagine(
+            cut(latents, 0, 1)[:, 0],  # (rollouts * batch, tokens, dim)
+            cut(states, 0, 1)[:, 0],
+            cut(actions, 0, steps),
+            memory=memory,
+            truncate_after=self.truncate_rollout_after,
+        )
+        real = cut(latents, 1, steps + 1), cut(states, 1, steps + 1)
+        return self._compared(imagined, *real, batch.keys * len(first))
+
+    def with_noisy_actions(self, batch: Windows) -> Windows:
+        """Adds noise to the actions, another one in every step and on every rank."""
+        actions = batch.actions
+        generator = mask_generator(
+            self.noise_seed, self.global_step, self.global_rank, device=actions.device
+        )
+        noise = torch.randn(
+            actions.shape, generator=generator, device=actions.device, dtype=actions.dtype
+        )
+        scale = self.action_noise_std * self._world.action_std
+        return batch._replace(actions=actions + noise * scale)
+
+    def _compared(
+        self, members: Prediction, latents: Tensor, states: Tensor, keys: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
+        """Errors of what members predict, each on the windows that it learns from, and their mean.
+
+        Args:
+            members: tokens (members, windows, time, tokens, dim), states alike.
+            latents: (windows, time, tokens, dim).
+            states: (windows, time, state_dim), normalised.
+            keys: of the trajectories, one a window.
+        """
+        num_members = len(members.tokens)
+        rows: Sequence[Any] = [slice(None)] * num_members
+        dynamics = self._world.dynamics
+        if num_members > 1 and isinstance(dynamics, Ensemble) and dynamics.is_bootstrapped:
+            rows = drawn_rows(draws(keys, num_members=num_members, seed=self.noise_seed))
+            rows = [row.to(latents.device) for row in rows]
+        errors, state_errors = [], []
+        for member, row in enumerate(rows):
+            errors.append(self.objective(members.tokens[member][row], latents[row]).total)
+            state_errors.append(_mean_absolute(members.state[member][row] - states[row]))
+        return torch.stack(errors).mean(), torch.stack(state_errors).mean()
 
     def copy_error(self, latents: Tensor) -> Tensor:
         """Loss of predicting that nothing changes."""
@@ -236,10 +314,16 @@ class DynamicsTraining(OptimizedModule):
     def architecture(self) -> dict[str, dict[str, Any]]:
         """The settings of latent space and dynamics."""
         latents: Any = self.latents
-        dynamics = {name: getattr(self, name) for name in ("uses_state", "dim", "depth")}
+        (dynamics,) = self._chosen
+        described: dict[str, Any] = {"uses_state": self.uses_state}
+        if isinstance(dynamics, ActionConditionedPredictor):  # as checkpoints always said it
+            names = ("dim", "depth", "num_heads")
+            described |= {name: dynamics.config[name] for name in names}
+        else:
+            described |= {"name": type(dynamics).__name__, **_flat(dynamics.config)}
         return {
             "latents": {"name": type(latents).__name__, **latents.config},
-            "dynamics": dynamics | {"num_heads": self.num_heads},
+            "dynamics": described,
         }
 
     @property
@@ -281,14 +365,49 @@ class DynamicsTraining(OptimizedModule):
         )
 
     def _segments(self, num_frames: int) -> int:
-        segments = (num_frames - 1) // self.rollout_steps
+        segments = (num_frames - self.context_frames) // self.rollout_steps
         if segments < 1:
+            context = f" from context_frames={self.context_frames}" * (self.context_frames > 1)
             raise ValueError(
-                f"rollout_steps={self.rollout_steps} needs windows of at least "
-                f"{self.rollout_steps + 1} frames, got {num_frames}; lower it, or raise the data's "
-                "clip_length_frames (window_frames of LatentWindows)"
+                f"rollout_steps={self.rollout_steps}{context} needs windows of at least "
+                f"{self.context_frames + self.rollout_steps} frames, got {num_frames}; lower it, "
+                "or raise the data's clip_length_frames (window_frames of LatentWindows)"
             )
         return segments
+
+
+def _alone(predict: Callable[..., Prediction]) -> Callable[..., Prediction]:
+    """Lets what is predicted stand for the only member: for an ensemble, the mean."""
+
+    def as_one_member(*windows: Any, **options: Any) -> Prediction:  # noqa: ANN401
+        return predict(*windows, **options).map(lambda part: part.unsqueeze(0))
+
+    return as_one_member
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns settings of settings as one level, named by their way: {"trunk.dim": 96}."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _refuse_wrong_rollouts(
+    rollout_steps: int, truncate_after: int | None, action_noise_std: float
+) -> None:
+    if rollout_steps < 1:
+        raise ValueError(f"rollout_steps must be at least 1, got {rollout_steps}")
+    if truncate_after is not None and not 1 <= truncate_after < rollout_steps:
+        raise ValueError(
+            f"truncate_rollout_after must be at least 1 and less than rollout_steps="
+            f"{rollout_steps}, where nothing is cut, got {truncate_after}; null cuts nowhere"
+        )
+    if not (action_noise_std >= 0 and math.isfinite(action_noise_std)):
+        raise ValueError(f"action_noise_std must be finite and at least 0, got {action_noise_std}")
 
 
 def _mean_absolute(difference: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class JointTraining(DynamicsTraining):
             uses_state=uses_state,
             **options,
         )
-        parts = ("encoder", "latents", "objective", "regularizers", "action_head")
+        parts = ("encoder", "latents", "objective", "regularizers", "action_head", "dynamics")
         self.save_hyperparameters(ignore=parts)
         _refuse_what_cannot_be_trained(encoder, self.latents)
         self.encoder = encoder

@@ -48,7 +48,7 @@ class WorldModelTraining(DynamicsTraining):
         super().__init__(
             latents=latents or PatchTokens(), objective=objective or RolloutL1(), **options
         )
-        self.save_hyperparameters(ignore=["latents", "objective"])
+        self.save_hyperparameters(ignore=["latents", "objective", "dynamics"])
         if fit_batches < 1:
             raise ValueError(f"fit_batches must be at least 1, got {fit_batches}")
         if self.latents.is_learned:

@@ -26,7 +26,7 @@ from jepa.exportable_parts import (
     encoder_part,
     predictor_part,
 )
-from jepa.models.dynamics import ActionConditionedPredictor
+from jepa.models.dynamics import GRU, ActionConditionedPredictor, AdaLN
 from jepa.models.encoder import VideoEncoder
 from jepa.models.jepa_model import JepaModel
 from jepa.models.latents import PatchTokens
@@ -76,6 +76,13 @@ def make_dynamics(*, state_dim=4, action_dim=2, **options):
     )
 
 
+def make_other(dynamics):
+    sizes = {"latent_dim": 10, "grid": (2, 3), "state_dim": 4, "action_dim": 2}
+    dynamics.build(**sizes, output="residual")
+    return shaken(dynamics)
+
+
+ADALN = {"dim": 24, "depth": 1, "num_heads": 2, "head_dim": 12, "mlp_dim": 32, "context_frames": 2}
 RELEASED_2_1 = {"depth": 2, "rope_grid": 16, "levels": [0, 1], "has_image_tokenizer": True}
 RELEASED_2_AC = {
     "state_dim": 7,
@@ -121,6 +128,8 @@ CASES = {
         make_dynamics(state_dim=0, output="residual")
     ),
     "rollout, learned state": lambda: dynamics_part(make_dynamics(), horizon=2),
+    "rollout, AdaLN": lambda: dynamics_part(make_other(AdaLN(**ADALN)), horizon=3),
+    "rollout, GRU": lambda: dynamics_part(make_other(GRU(dim=24)), horizon=2),
 }
 ONE_OF_EACH_KIND = [
     "encoder, interleaved",

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from jepa.exportable_parts import TensorSpec, dynamics_part, encoder_part, predictor_part
-from jepa.models.dynamics import ActionConditionedPredictor
+from jepa.models.dynamics import GRU, ActionConditionedPredictor, Ensemble
 from jepa.models.predictor import MaskedLatentPredictor
 
 SIZES = {"batch": 3, "context": 11, "targets": 7}
@@ -130,3 +130,10 @@ def test_pixels_are_normalised_inside(make_encoder):
 def test_a_horizon_of_nothing_is_refused():
     with pytest.raises(ValueError, match="horizon must be at least 1, got 0"):
         dynamics_part(make_dynamics(), horizon=0)
+
+
+def test_an_ensemble_is_refused():
+    ensemble = Ensemble(GRU(dim=24), num_members=3)
+    ensemble.build(latent_dim=10, action_dim=2, state_dim=0, grid=(1, 1), output="residual")
+    with pytest.raises(ValueError, match="an ensemble of 3 members is not exported, as the file"):
+        dynamics_part(ensemble)

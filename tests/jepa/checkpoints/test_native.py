@@ -16,6 +16,7 @@ from jepa.checkpoints.native import (
     save_world_model,
     untrained_encoder,
 )
+from jepa.models.dynamics import GRU, AdaLN, Ensemble
 from jepa.models.jepa_model import JepaModel
 from jepa.models.latents import PatchTokens, SlowFeatures
 from jepa.models.pooler import AttentiveProbe
@@ -326,6 +327,75 @@ def test_a_config_cannot_make_timm_read_or_download_weights(value, tmp_path, mon
     monkeypatch.setattr("timm.create_model", None)  # not even built
     words = "an encoder of timm has name and image_size only, not pretrained"
     refused(folder, ValueError, words, load=load_world_model)
+
+
+ADALN = {"dim": 24, "depth": 1, "num_heads": 2, "head_dim": 12, "mlp_dim": 16}
+OTHER_DYNAMICS = {
+    "adaln": lambda: AdaLN(**ADALN, context_frames=2, dropout=0.3),
+    "gru": lambda: GRU(dim=24),
+    "ensemble": lambda: Ensemble(AdaLN(**ADALN), num_members=3, hidden_dim=8, prior_scale=0.7),
+}
+
+
+@pytest.fixture
+def make_other(make_encoder):
+    def make(dynamics, **options):
+        scaling = ColumnScaling((0.1, 1 / 3), (0.2, 1e-3), (0.0,), (0.7,))
+        return LatentWorldModel(
+            make_encoder(), PatchTokens(), scaling=scaling, uses_state=True, dynamics=dynamics,
+            **options,
+        ).eval()  # fmt: skip
+
+    return make
+
+
+@pytest.mark.parametrize("kind", OTHER_DYNAMICS)
+def test_dynamics_come_back_by_their_name_and_settings(kind, make_other, tmp_path):
+    world = make_other(OTHER_DYNAMICS[kind](), context_frames=2)
+    save_world_model(world, tmp_path)
+    described = json.loads((tmp_path / "config.json").read_text())["world_model"]
+    assert described["dynamics"] == {
+        "name": type(world.dynamics).__name__, **world.dynamics.config
+    }  # fmt: skip
+    loaded = load_world_model(tmp_path)
+    assert loaded.context_frames == 2 and loaded.dynamics.config == world.dynamics.config
+    frames = torch.randint(0, 256, (2, 3, 4, 32, 32), dtype=torch.uint8)
+    latents, states, actions = world.encode(frames), torch.rand(2, 4, 2), torch.rand(2, 4, 1)
+    imagined = []
+    for model in (world, loaded):
+        felt = model.normalize_states(states)
+        known = model.remember(latents[:, :2], felt[:, :2], actions[:, :2])
+        imagined.append(model.rollout(latents[:, 2], felt[:, 2], actions, memory=known))
+    for ours, theirs in zip(*imagined, strict=True):
+        assert ours is theirs is None or torch.equal(ours, theirs)
+
+
+def test_the_default_dynamics_are_described_as_they_always_were(make_world, tmp_path):
+    """So older versions read them, and ours reads what older ones wrote."""
+    config = describe(make_world(PatchTokens()))["world_model"]
+    assert list(config) == [
+        "scaling", "uses_state", "dim", "depth", "num_heads", "mlp_ratio", "positions",
+        "next_state", "extrinsics_dim", "has_place_embedding",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": "Cosmos"}, r"config.json describes dynamics 'Cosmos'; known are ActionCond.*GRU"),
+        ({"name": None}, r"describes dynamics None; known are"),
+        ({"dim": 0}, "dim must be a whole number from 1"),
+        ({"width": 3}, r"config.json describes no model .* unexpected keyword argument 'width'"),
+        ({"trunk": {"name": "GRU"}}, r"unexpected keyword argument 'trunk'"),
+    ],
+)
+def test_dynamics_that_are_not_known_are_refused(changes, words, make_other, tmp_path):
+    save_world_model(make_other(GRU(dim=24)), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["world_model"]["dynamics"] |= changes
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=words):
+        load_world_model(tmp_path)
 
 
 def test_a_latent_space_that_is_not_known_is_refused(make_world, tmp_path):

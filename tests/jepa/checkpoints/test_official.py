@@ -25,6 +25,7 @@ from jepa.models import (
     VideoEncoder,
     take_tokens,
 )
+from jepa.models.dynamics import GRU
 from jepa.models.latents import PatchTokens
 from jepa.models.sizes import ENCODER_SIZES
 from jepa.models.world_model import ColumnScaling
@@ -306,6 +307,18 @@ def test_a_world_model_that_2_ac_is_not_is_not_written(make_encoder, tmp_path, a
         **settings,
     )
     with pytest.raises(ValueError, match=words):
+        write_official(model, tmp_path / "back.pt")
+
+
+def test_dynamics_that_no_release_has_are_not_written(make_encoder, tmp_path):
+    model = LatentWorldModel(
+        make_encoder(positions="rope_tiled"),
+        PatchTokens(),
+        scaling=ColumnScaling([0.0] * 7, [1.0] * 7, [0.0] * 7, [1.0] * 7),
+        uses_state=True,
+        dynamics=GRU(dim=24),
+    )
+    with pytest.raises(ValueError, match="no official family has dynamics of the kind GRU; save"):
         write_official(model, tmp_path / "back.pt")
 
 

@@ -124,3 +124,19 @@ def test_the_fast_way_without_a_cache_equals_the_way_with_one(transformer, token
     torch.testing.assert_close(without, with_cache)
     assert none is None
     assert cache is not None
+
+
+@pytest.mark.parametrize("first_output", [0, 1, 3])
+@pytest.mark.parametrize("past_batch", [None, 1, 2])
+def test_tokens_that_are_the_same_for_all_may_be_given_once(
+    transformer, tokens, places, past_batch, first_output
+):
+    block, table = transformer.blocks[0], table_of(places)
+    own, shared = tokens[:, :2], tokens[:1, 2:]
+    past = None if past_batch is None else tuple(torch.randn(2, past_batch, 2, 3, 12).unbind(0))
+    options = {"past": past, "first_output": first_output}
+    each = torch.cat((own, shared.expand(2, -1, -1)), dim=1)
+    expected, kept = block(each, table, **options)
+    found, cache = block.forward_shared(own, shared, table, **options)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(cache, kept)

@@ -6,6 +6,7 @@ import torch
 from data_pipelines.trajectories import ColumnStatistics
 from jepa.checkpoints.native import load_world_model
 from jepa.models import normalize_pixels
+from jepa.models.dynamics import GRU, AdaLN
 from jepa.models.latents import PatchTokens, SlowFeatures
 from jepa.models.world_model import ActionColumns, ColumnScaling, LatentWorldModel
 
@@ -146,6 +147,35 @@ def test_dynamics_of_nonsense_are_refused(make_encoder, setting):
     sizes = {"dim": 24, "depth": 1, "num_heads": 2} | setting
     with pytest.raises(ValueError, match=f"{next(iter(setting))} must be a whole number from 1"):
         LatentWorldModel(make_encoder(), PatchTokens(), scaling=SCALING, uses_state=True, **sizes)
+
+
+def test_other_dynamics_are_built_for_the_latents_and_remember_the_past(make_encoder, frames):
+    world = LatentWorldModel(
+        make_encoder(), PatchTokens(), scaling=SCALING, uses_state=True, dynamics=GRU(dim=24),
+        context_frames=2,
+    ).eval()  # fmt: skip
+    dynamics = world.dynamics
+    assert (dynamics.latent_dim, dynamics.grid, dynamics.output) == (48, (4, 4), "normed")
+    assert (dynamics.action_dim, dynamics.state_dim) == (2, 3)
+    latents, states, actions = world.encode(frames), torch.randn(2, 4, 3), torch.randn(2, 4, 2)
+    felt = world.normalize_states(states)
+    memory = world.remember(latents[:, :3], felt[:, :3], actions[:, :3])
+    imagined = world.rollout(latents[:, 3], felt[:, 3], actions[:, 3:], memory=memory)
+    forced = world(latents, states, actions)
+    torch.testing.assert_close(imagined.tokens[:, 0], forced.tokens[:, 3], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(imagined.state[:, 0], forced.state[:, 3], atol=1e-5, rtol=1e-4)
+
+
+def test_settings_of_two_kinds_of_dynamics_are_refused(make_encoder):
+    settings = {"scaling": SCALING, "uses_state": True, "dynamics": GRU(dim=24)}
+    with pytest.raises(ValueError, match="dim=24 would be of the default dynamics, but GRU is"):
+        LatentWorldModel(make_encoder(), PatchTokens(), **settings, dim=24)
+    with pytest.raises(ValueError, match="context_frames must be a whole number from 1"):
+        LatentWorldModel(make_encoder(), PatchTokens(), **settings, context_frames=0)
+    with pytest.raises(ValueError, match="context_frames=4 exceeds the 3 frames that AdaLN sees"):
+        LatentWorldModel(
+            make_encoder(), PatchTokens(), **settings | {"dynamics": AdaLN()}, context_frames=4
+        )
 
 
 ACTIONS = ActionColumns(

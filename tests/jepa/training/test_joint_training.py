@@ -267,7 +267,7 @@ def test_a_resumed_run_is_the_same_run(trajectory_shards, tmp_path):
 
 def test_a_validation_logs_errors_on_other_trajectories(scene, tmp_path):
     train, held_out = scene
-    data = make_data(train, val_shards=held_out)
+    data = make_data(train, val_shards=held_out, samples_may_repeat=True)  # one trajectory
     trainer = make_trainer(tmp_path, max_steps=2, val_check_interval=2)
     model = make_model(**vicreg_parts())
     trainer.fit(model, data)

@@ -41,7 +41,7 @@ def world(request):
 
 
 def close(one, two):
-    for left, right in zip(one, two, strict=True):
+    for left, right in zip(one[:2], two, strict=True):
         torch.testing.assert_close(left, right, atol=1e-5, rtol=1e-4)
 
 
@@ -58,7 +58,7 @@ def test_the_future_does_not_change_earlier_predictions(changed):
     before = dynamics(*windows)
     windows[changed][:, 3] = torch.randn_like(windows[changed][:, 3])
     after = dynamics(*windows)
-    close((part[:, :3] for part in after), (part[:, :3] for part in before))
+    close([part[:, :3] for part in after[:2]], [part[:, :3] for part in before[:2]])
     for time in (3, 4):  # and it does change the later ones
         assert not torch.allclose(after.tokens[:, time], before.tokens[:, time], atol=1e-3)
         assert not torch.allclose(after.state[:, time], before.state[:, time], atol=1e-3)
@@ -68,8 +68,8 @@ def test_steps_with_a_cache_equal_the_whole_at_once(world):
     dynamics, windows = world
     whole, cache = dynamics(*windows), None
     for time in range(TIME):
-        step, cache = dynamics.step(*(part[:, time] for part in windows), cache=cache)
-        close(step, (part[:, time] for part in whole))
+        step, cache = dynamics.step(*(part[:, time] for part in windows), memory=cache)
+        close(step, (part[:, time] for part in whole[:2]))
 
 
 def test_a_rollout_equals_feeding_predictions_back_without_a_cache(world):
@@ -95,11 +95,11 @@ def test_another_action_gives_another_future_from_that_step_on(world):
 def test_a_cache_of_one_past_serves_many_samples():
     dynamics, (tokens, states, actions) = make(), make_windows()
     _, cache = dynamics.step(tokens[:1, 0], states[:1, 0], actions[:1, 0])
-    shared, _ = dynamics.step(tokens[:, 1], states[:, 1], actions[:, 1], cache=cache)
+    shared, _ = dynamics.step(tokens[:, 1], states[:, 1], actions[:, 1], memory=cache)
     for part in (tokens, states, actions):
         part[:, 0] = part[:1, 0]
     whole = dynamics(tokens[:, :2], states[:, :2], actions[:, :2])
-    close(shared, (part[:, 1] for part in whole))
+    close(shared, (part[:, 1] for part in whole[:2]))
 
 
 def test_normed_latents_have_zero_mean_and_unit_variance():
@@ -127,8 +127,8 @@ def test_time_counts_by_differences_only():
     cache, positions = None, dynamics._rotation
     dynamics._rotation = lambda first, *rest: positions(first + 7, *rest)
     for time in range(3):
-        late, cache = dynamics.step(*(part[:, time] for part in still), cache=cache)
-        close(late, (part[:, time] for part in early))
+        late, cache = dynamics.step(*(part[:, time] for part in still), memory=cache)
+        close(late, (part[:, time] for part in early[:2]))
 
 
 def test_the_order_of_the_past_matters():
@@ -222,9 +222,9 @@ def test_an_arm_steps_with_a_cache_as_all_at_once(has_place_embedding, has_extri
     for time in range(TIME):
         now = None if camera is None else camera[:, time]
         step, cache = dynamics.step(
-            *(part[:, time] for part in windows), extrinsics=now, cache=cache
+            *(part[:, time] for part in windows), extrinsics=now, memory=cache
         )
-        close(step, (part[:, time] for part in whole))
+        close(step, (part[:, time] for part in whole[:2]))
 
 
 def test_the_next_pose_of_an_arm_is_pose_and_action():
@@ -278,3 +278,57 @@ def test_extrinsics_for_a_model_without_are_refused():
 def test_extrinsics_of_another_width_are_refused():
     with pytest.raises(ValueError, match=r"extrinsics must be \(3, 5, 6\), got \(3, 5, 4\)"):
         make_arm()(*arm_windows(), extrinsics=torch.zeros(BATCH, TIME, 4))
+
+
+# What is not computed twice.
+
+
+@pytest.mark.parametrize("state_dim", [0, 4])
+def test_samples_that_start_from_one_frame_share_it_and_imagine_the_same(state_dim):
+    """An expanded view is recognised: its rows are one row in memory."""
+    dynamics, (tokens, states, actions) = make(state_dim=state_dim), make_windows(state_dim)
+    one = tokens[:1, 0].expand(BATCH, -1, -1), states[:1, 0].expand(BATCH, -1)
+    rows = []
+    hook = dynamics.embed.register_forward_hook(lambda _, __, out: rows.append(len(out)))
+    shared = dynamics.rollout(*one, actions)
+    assert rows == [1] + [BATCH] * (TIME - 1)
+    hook.remove()
+    close(shared, dynamics.rollout(*(part.clone() for part in one), actions)[:2])
+
+
+def test_a_shared_start_has_the_gradient_of_all_samples():
+    dynamics, (tokens, states, actions) = make(), make_windows()
+    gradients = []
+    for is_shared in (True, False):
+        start = tokens[:1, 0].clone().requires_grad_()
+        each = start.expand(BATCH, -1, -1), states[:1, 0].expand(BATCH, -1)
+        if not is_shared:
+            each = tuple(part.clone() for part in each)
+        dynamics.rollout(*each, actions).tokens.square().sum().backward()
+        gradients.append(start.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+
+
+def test_rotary_tables_are_made_once_and_may_be_learned_with():
+    dynamics, (tokens, states, actions) = make(), make_windows()
+    with torch.inference_mode():
+        dynamics.rollout(tokens[:, 0], states[:, 0], actions)
+    made = dict(dynamics._tables)
+    assert len(made) == TIME
+    dynamics.rollout(tokens[:, 0], states[:, 0], actions).tokens.sum().backward()
+    assert all(dynamics._tables[wish] is table for wish, table in made.items())
+
+
+def test_the_last_step_of_a_rollout_keeps_nothing():
+    dynamics, (tokens, states, actions) = make(), make_windows()
+    kept = []
+    step = dynamics.step_features
+
+    def noted(*arguments, **options):
+        features, memory = step(*arguments, **options)
+        kept.append(len(memory))
+        return features, memory
+
+    dynamics.step_features = noted
+    dynamics.rollout(tokens[:, 0], states[:, 0], actions)
+    assert kept == [2] * (TIME - 1) + [0]
