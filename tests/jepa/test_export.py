@@ -1,4 +1,5 @@
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -137,9 +138,12 @@ ONE_OF_EACH_KIND = [
     "step, 2-AC",
     "rollout, learned state",
 ]
+QUICK = {*ONE_OF_EACH_KIND, "encoder, 2.1, image", "rollout, AdaLN", "rollout, GRU"}
+LONG = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it")
+ONNX_CASES = [name if name in QUICK else pytest.param(name, marks=LONG) for name in CASES]
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=ONNX_CASES)
 def onnx_case(request, tmp_path_factory):
     part, example = CASES[request.param]()
     path = tmp_path_factory.mktemp("onnx") / "part.onnx"
