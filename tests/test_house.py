@@ -31,6 +31,8 @@ DOORS = {
         "data_pipelines.transforms",
     ),
     "planning/latent_world.py": ("jepa",),
+    "planning/costs/recorded_latents.py": ("data_pipelines.datamodules",),
+    "planning/goal_images.py": ("data_pipelines.images",),  # files of strangers
     "planning/recording.py": (
         "data_pipelines.shards",
         "data_pipelines.trajectories",

@@ -1,17 +1,14 @@
-"""What a planner minimises. The planner never knows the goal; a cost does."""
+"""How far from the goal image an imagined rollout is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
-import torch
 from torch import Tensor
 
+from planning.costs.distances import Distance
+from planning.costs.reductions import Reduction, over_steps, refuse_other_reductions
 from planning.types import Latent
-
-Reduction = Literal["mean", "last"]
 
 
 @dataclass(frozen=True)
@@ -20,40 +17,45 @@ class GoalDistance:
 
     Args:
         goal: the encoded goal image, tokens (tokens, dim).
-        distance: maps latents (..., tokens, dim) and the goal to (...) distances.
+        distance: maps latents (..., tokens, dim) and the goal to (...) distances: the world
+            model's own, or one of `planning.costs.distances`.
         reduction: "mean" over the steps of the rollout rewards getting there early and staying,
-            which matters for navigation; "last" looks at the end only.
+            which matters for navigation; "last" looks at the end only; `Discounted` lets early
+            steps count more, which are imagined better.
+
+    Raises:
+        ValueError: if the reduction is another one, or the goal is no single latent.
     """
 
     goal: Latent
-    distance: Callable[[Tensor, Tensor], Tensor]
+    distance: Distance
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
-        if self.reduction not in get_args(Reduction):
-            allowed = " or ".join(map(repr, get_args(Reduction)))
-            raise ValueError(f"reduction must be {allowed}, got {self.reduction!r}")
+        refuse_other_reductions(self.reduction)
+        if self.goal.tokens.ndim != 2:
+            raise ValueError(
+                f"the goal must be one latent (tokens, dim), got {tuple(self.goal.tokens.shape)}"
+            )
 
     def __call__(self, imagined: Latent, actions: Tensor) -> Tensor:
         """Scores rollouts (samples, horizon, tokens, dim): (samples,)."""
-        distances = self.per_step(imagined)
-        return distances.mean(-1) if self.reduction == "mean" else distances[..., -1]
+        return over_steps(self.per_step(imagined), self.reduction)
 
     def per_step(self, imagined: Latent) -> Tensor:
-        """Distance after every action: (samples, horizon)."""
-        return self.distance(imagined.tokens, self.goal.tokens)
+        """Distance after every action: (samples, horizon).
+
+        Raises:
+            ValueError: if the goal is a latent of another world.
+        """
+        goal = self.goal.tokens
+        if imagined.tokens.shape[-2:] != goal.shape:
+            raise ValueError(
+                f"the goal has {_size(goal)}, the imagined latents have "
+                f"{_size(imagined.tokens)}; encode the goal with the same world model"
+            )
+        return self.distance(imagined.tokens, goal)
 
 
-def finite_costs(costs: Tensor) -> Tensor:
-    """Returns costs (samples,) with +inf for all that are not finite, so that none is the best.
-
-    Raises:
-        FloatingPointError: if none is finite: any action chosen then would be meaningless.
-    """
-    is_finite = costs.isfinite()
-    if not is_finite.any():
-        raise FloatingPointError(
-            f"all {costs.numel()} imagined costs are NaN or infinite; "
-            "check the checkpoint and the camera frame"
-        )
-    return torch.where(is_finite, costs, torch.inf)
+def _size(tokens: Tensor) -> str:
+    return f"{tokens.shape[-2]} tokens of {tokens.shape[-1]}"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from planning.costs import GoalDistance, finite_costs
+from planning.costs import L2, Discounted, GoalDistance
 from planning.types import Latent
 
 GOAL = Latent(torch.tensor([[1.0, 1.0], [0.0, 0.0]]))  # two tokens of two
@@ -36,14 +36,19 @@ def test_the_last_step_by_hand():
     assert GoalDistance(GOAL, mean_absolute, "last")(ROLLOUTS, NO_ACTIONS).tolist() == [1, 6]
 
 
-@pytest.mark.parametrize("reduction", ["mean", "last"])
+def test_discounted_steps_by_hand():
+    cost = GoalDistance(GOAL, mean_absolute, Discounted(0.5))  # weights 4/7, 2/7, 1/7
+    assert cost(ROLLOUTS, NO_ACTIONS).tolist() == pytest.approx([17 / 7, 6 / 7])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "last", Discounted(0.5)])
 def test_staying_at_the_goal_costs_nothing_and_all_else_something(reduction):
     cost = GoalDistance(GOAL, mean_absolute, reduction)
     costs = cost(imagined_at([[0.0] * 3, [1e-3] * 3]), NO_ACTIONS)
     assert costs[0] == 0 < costs[1]
 
 
-@pytest.mark.parametrize("reduction", ["mean", "last"])
+@pytest.mark.parametrize("reduction", ["mean", "last", Discounted(0.5)])
 def test_actions_and_imagined_states_do_not_count(reduction):
     cost = GoalDistance(GOAL, mean_absolute, reduction)
     expected = cost(ROLLOUTS, NO_ACTIONS)
@@ -51,18 +56,34 @@ def test_actions_and_imagined_states_do_not_count(reduction):
     assert torch.equal(cost(with_state, torch.full((2, 3, 4), 9.0)), expected)
 
 
+def test_a_rollout_that_becomes_nan_costs_nan_which_the_driver_rules_out():
+    costs = GoalDistance(GOAL, mean_absolute)(imagined_at([[0.0, float("nan")], [1.0, 1.0]]), None)
+    assert costs.isnan().tolist() == [True, False]
+
+
+def test_its_gradient_is_that_of_finite_differences(
+    assert_gradient_is_that_of_finite_differences,
+):
+    goal = Latent(GOAL.tokens.double())
+    for reduction in ("mean", "last", Discounted(0.7)):
+        cost = GoalDistance(goal, L2(), reduction)
+        assert_gradient_is_that_of_finite_differences(
+            lambda tokens, cost=cost: cost(Latent(tokens), None), 2, 3, 2, 2
+        )
+
+
 def test_a_reduction_that_is_not_known_is_refused():
     with pytest.raises(ValueError, match="reduction must be 'mean' or 'last', got 'sum'"):
         GoalDistance(GOAL, mean_absolute, "sum")
 
 
-def test_costs_that_are_not_finite_become_infinite_and_the_others_stay():
-    costs = torch.tensor([2.0, float("nan"), -1.0, float("inf"), float("-inf")])
-    expected = [2.0, float("inf"), -1.0, float("inf"), float("inf")]
-    assert finite_costs(costs).tolist() == expected
+def test_a_goal_of_another_world_is_refused():
+    cost = GoalDistance(Latent(torch.zeros(1, 2)), mean_absolute)
+    message = "goal has 1 tokens of 2, the imagined latents have 2 tokens of 2; encode the goal"
+    with pytest.raises(ValueError, match=message):
+        cost(ROLLOUTS, NO_ACTIONS)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_costs_of_which_none_is_finite_are_an_error(value):
-    with pytest.raises(FloatingPointError, match="all 3 imagined costs are NaN or infinite"):
-        finite_costs(torch.full((3,), value))
+def test_several_goals_at_once_are_refused():
+    with pytest.raises(ValueError, match=r"one latent \(tokens, dim\), got \(5, 2, 2\)"):
+        GoalDistance(Latent(torch.zeros(5, 2, 2)), mean_absolute)

@@ -1,0 +1,18 @@
+"""What cannot be compared is ruled out, and nothing else."""
+
+import pytest
+import torch
+
+from planning.costs import finite_costs
+
+
+def test_costs_that_are_not_finite_become_infinite_and_the_others_stay():
+    costs = torch.tensor([2.0, float("nan"), -1.0, float("inf"), float("-inf")])
+    expected = [2.0, float("inf"), -1.0, float("inf"), float("inf")]
+    assert finite_costs(costs).tolist() == expected
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_costs_of_which_none_is_finite_are_an_error(value):
+    with pytest.raises(FloatingPointError, match="all 3 imagined costs are NaN or infinite"):
+        finite_costs(torch.full((3,), value))
