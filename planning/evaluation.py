@@ -14,7 +14,8 @@ import numpy as np
 
 from planning.baselines import StickyRandom, do_nothing, oracle, random_actions, straight_line
 from planning.environments import make_environment
-from planning.mpc import EpisodeRecord, Policy, run_episode
+from planning.lockstep import Player, play_together
+from planning.mpc import EpisodeRecord, PlanningPolicy, Policy, run_episode
 from planning.types import Environment
 
 TASKS_FORMAT = 1
@@ -238,6 +239,45 @@ def evaluate(policy: str, make_policy: Callable[[int], Policy], tasks: TaskSet) 
         for index, task in enumerate(tasks.tasks)
     ]
     return Evaluation(policy, tasks, tuple(episodes), time.perf_counter() - began)
+
+
+def evaluate_together(
+    policy: str,
+    make_policy: Callable[[int], PlanningPolicy],
+    tasks: TaskSet,
+    *,
+    batch_size: int,
+) -> Evaluation:
+    """Runs one episode per task, several at a time, whose plans are made together.
+
+    Args:
+        policy: name for the results.
+        make_policy: makes a fresh policy for the index-th episode; all share one world model and
+            one planner.
+        tasks: what to try.
+        batch_size: episodes side by side; 1 is `evaluate`. Outcomes are those of `evaluate`, but
+            for the rounding of larger batches; milliseconds per plan are a plan's share.
+
+    Raises:
+        ValueError: if the batch size is below 1, or the planner cannot plan together.
+    """
+    if batch_size < 1:
+        raise ValueError(f"the batch must be at least 1 episode, got {batch_size}")
+    if batch_size == 1:
+        return evaluate(policy, make_policy, tasks)
+    began = time.perf_counter()
+    indices = range(len(tasks.tasks))
+    episodes: list[EpisodeRecord] = []
+    for first in indices[::batch_size]:
+        batch = indices[first : first + batch_size]
+        episodes += play_together([_player(tasks, make_policy(index), index) for index in batch])
+    return Evaluation(policy, tasks, tuple(episodes), time.perf_counter() - began)
+
+
+def _player(tasks: TaskSet, policy: PlanningPolicy, index: int) -> Player:
+    task, generator = tasks.tasks[index], np.random.default_rng((tasks.seed, index))
+    environment = tasks.make_environment()
+    return Player(environment, policy, start=task.start, goal=task.goal, generator=generator)
 
 
 def baselines(environment: Environment) -> dict[str, Callable[[int], Policy]]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
+from planning.action_space import ActionSpec
 from planning.costs import GoalDistance, Reduction
+from planning.goal_pursuit import WITHIN_ONE_STEP, ArrivalRule, CostMaker, GoalPursuit
 from planning.latent_world import LatentWorld
-from planning.types import Environment, Goal, Latent, Plan, Planner, TimeStep
+from planning.search import Problem
+from planning.types import Cost, Environment, Goal, Latent, Plan, Planner, TimeStep
 
 Policy = Callable[[Environment, TimeStep, np.random.Generator], np.ndarray]
 
@@ -24,11 +30,17 @@ class PlanRecord:
         plan: what the planner returned.
         imagined_distances: (horizon,), latent distance to the goal along the chosen sequence,
             after each action of the world model.
+        latent_distance: to the goal, where it begins.
+        goal_index: which of the goals it pursues.
+        begins_at_step: environment step at which its first action is meant to be executed.
     """
 
     step: int
     plan: Plan
     imagined_distances: np.ndarray
+    latent_distance: float = math.nan
+    goal_index: int = 0
+    begins_at_step: int | None = None
 
 
 @dataclass
@@ -61,20 +73,51 @@ class EpisodeRecord:
         return len(self.actions)
 
 
+@runtime_checkable
+class RemembersPlans(Protocol):
+    """A policy that can tell how it planned."""
+
+    plans: list[PlanRecord]
+    latent_distances: list[float]
+
+    def observe(self, time_step: TimeStep, /) -> object:
+        """Looks at the last frame of an episode."""
+        ...
+
+
+def goal_distance(reduction: Reduction = "mean") -> CostMaker:
+    """Returns a maker of the cost that is the latent distance to the goal, and nothing else.
+
+    Args:
+        reduction: over the steps of an imagined rollout, see `GoalDistance`.
+    """
+
+    def make(goal: Latent, world: LatentWorld) -> Cost:
+        return GoalDistance(goal, world.distance, reduction)
+
+    return make
+
+
 class PlanningPolicy:
     """Plans in latent space to the goal image, executes a few actions, plans again.
 
-    Holds the state of one episode: make a new one for each. Encodes the goal once, and each frame
-    that it sees once.
+    Holds the state of one episode: make a new one for each. Encodes each goal once, and each frame
+    that it sees once. Calling it is `prepare`, plan, `accept` and `act`; who plans for many
+    episodes together takes these steps by itself.
 
     Args:
         world: the trained world model.
         planner: chooses action sequences.
         execute_steps: actions executed of each plan, from 1 to the horizon. Where an action of the
             world model spans several steps of the environment, each takes so many.
-        reduction: over the steps of an imagined rollout, see `GoalDistance`.
+        reduction: over the steps of an imagined rollout, see `GoalDistance`; for the default cost.
+        cost_of: makes the cost of a goal; None: the latent distance to it.
+        goals: images (height, width, 3) uint8, pursued one after the other; None: the picture of
+            the environment's goal.
+        arrival: when the next goal is pursued.
         seed: of the planner's samples.
         deadline_seconds: for each plan; None plans to the end.
+        on_plan: is told of each plan when it is made.
 
     Attributes:
         plans: one record per planning step so far.
@@ -88,8 +131,12 @@ class PlanningPolicy:
         *,
         execute_steps: int = 4,
         reduction: Reduction = "mean",
+        cost_of: CostMaker | None = None,
+        goals: Sequence[np.ndarray] | None = None,
+        arrival: ArrivalRule = WITHIN_ONE_STEP,
         seed: int = 0,
         deadline_seconds: float | None = None,
+        on_plan: Callable[[PlanRecord], None] | None = None,
     ) -> None:
         if not 1 <= execute_steps <= planner.horizon:
             raise ValueError(
@@ -98,13 +145,17 @@ class PlanningPolicy:
             )
         self.world, self.planner = world, planner
         self.execute_steps = execute_steps
-        self.reduction: Reduction = reduction
         self.deadline_seconds = deadline_seconds
         self.plans: list[PlanRecord] = []
         self.latent_distances: list[float] = []
+        self._cost_of = cost_of or goal_distance(reduction)
+        self._goals, self._arrival, self._on_plan = goals, arrival, on_plan
         self._generator = torch.Generator(device=world.device).manual_seed(seed)
         self._queue: list[np.ndarray] = []
-        self._cost: GoalDistance | None = None
+        self._pursuit: GoalPursuit | None = None
+        self._spec: ActionSpec | None = None  # of the world model's actions, here
+        self._seen: tuple[TimeStep, Latent] | None = None
+        self._last_action: np.ndarray | None = None
         self._num_steps = 0
 
     def __call__(
@@ -117,43 +168,118 @@ class PlanningPolicy:
                 state or another size of frames.
             FloatingPointError: if latents or all imagined costs are NaN or infinite.
         """
-        if self._cost is None:
-            self._cost = self._cost_of(environment)
-        now = self.observe(time_step)
-        if not self._queue:
-            self._queue = self._plan(environment, now, self._cost)
+        problem = self.prepare(environment, time_step)
+        if problem is not None:
+            start, *_ = problem
+            options = {k: v for k, v in problem._asdict().items() if k != "start"}
+            deadline = self.deadline_seconds
+            self.accept(self.planner.plan(self.world, start, **options, deadline_seconds=deadline))
+        return self.act()
+
+    def prepare(self, environment: Environment, time_step: TimeStep) -> Problem | None:
+        """Looks at the camera, and returns what must be planned; None if nothing is."""
+        now, pursuit = self._look(environment, time_step), self._pursuit
+        assert pursuit is not None and self._spec is not None
+        has_new_goal = pursuit.advance(now, step=self._num_steps, action_spec=self._spec)
+        if has_new_goal:
+            self._queue = []
+            self.latent_distances[-1] = pursuit.distance(now)
+        if self._queue:
+            return None
+        begins_anew = has_new_goal or not self.plans
+        return Problem(
+            start=now,
+            cost=pursuit.cost,
+            action_spec=self._spec,
+            generator=self._generator,
+            previous_plan=None if begins_anew else self.plans[-1].plan,
+            executed_steps=0 if begins_anew else self.execute_steps,
+            previous_action=_tensor(self._last_action, like=now),
+        )
+
+    def accept(self, plan: Plan) -> None:
+        """Takes a plan for what `prepare` asked last.
+
+        Raises:
+            FloatingPointError: if an action of the plan is NaN or infinite.
+        """
+        assert self._seen is not None and self._pursuit is not None
+        refuse_not_finite(plan)
+        now, pursuit = self._seen[1], self._pursuit
+        imagined = imagined_distances(self.world, now, plan, pursuit.goal)
+        distance = self.latent_distances[-1]
+        step = self._num_steps
+        record = PlanRecord(step, plan, imagined, distance, pursuit.index, step)
+        self.plans.append(record)
+        chosen = plan.actions[: self.execute_steps].cpu()
+        self._queue = list(self.world.action_steps.split(chosen).numpy())
+        if self._on_plan is not None:
+            self._on_plan(record)
+
+    def act(self) -> np.ndarray:
+        """Returns the next action of the plan."""
         self._num_steps += 1
-        return self._queue.pop(0)
+        self._last_action = self._queue.pop(0)
+        return self._last_action
 
     def observe(self, time_step: TimeStep) -> Latent:
-        """Encodes the camera frame and notes how far the goal is in latent space."""
-        assert self._cost is not None
-        now = self.world.encode(time_step.frame, time_step.state)
-        distance = self.world.distance(now.tokens, self._cost.goal.tokens)
-        self.latent_distances.append(float(distance))
-        return now
+        """Encodes the camera frame and notes how far the goal is in latent space, once."""
+        assert self._pursuit is not None
+        if self._seen is None or self._seen[0] is not time_step:
+            now = self.world.encode(time_step.frame, time_step.state)
+            self._seen = time_step, now
+            self.latent_distances.append(self._pursuit.distance(now))
+        return self._seen[1]
 
-    def _cost_of(self, environment: Environment) -> GoalDistance:
-        _refuse_other_actions(self.world, environment)
-        goal = self.world.encode(environment.goal.frame)
-        return GoalDistance(goal, self.world.distance, self.reduction)
+    def has_arrived(self, environment: Environment, time_step: TimeStep) -> bool:
+        """True if the camera sees the last goal, judging by the latent distance alone."""
+        now, pursuit = self._look(environment, time_step), self._pursuit
+        assert pursuit is not None and self._spec is not None
+        near = pursuit.reached_distance(now, self._spec)
+        return pursuit.is_last and self.latent_distances[-1] < near
 
-    def _plan(self, environment: Environment, now: Latent, cost: GoalDistance) -> list[np.ndarray]:
-        plan = self.planner.plan(
-            self.world,
-            now,
-            cost=cost,
-            action_spec=self.world.action_steps.joined(environment.action_spec),
-            generator=self._generator,
-            previous_plan=self.plans[-1].plan if self.plans else None,
-            executed_steps=self.execute_steps,
-            deadline_seconds=self.deadline_seconds,
-        )
-        with torch.inference_mode():
-            imagined = cost.per_step(self.world.rollout(now, plan.actions[None]))[0]
-        self.plans.append(PlanRecord(self._num_steps, plan, imagined.cpu().numpy()))
-        chosen = plan.actions[: self.execute_steps].cpu()
-        return list(self.world.action_steps.split(chosen).numpy())
+    @property
+    def reached_distance(self) -> float | None:
+        """The latent distance that counts as reached; None before it was needed."""
+        return None if self._pursuit is None else self._pursuit.known_reached_distance
+
+    def _look(self, environment: Environment, time_step: TimeStep) -> Latent:
+        if self._pursuit is None:
+            self._spec = joined_spec(self.world, environment)
+            goals = self._goals if self._goals is not None else [environment.goal.frame]
+            self._pursuit = GoalPursuit(
+                self.world, goals, cost_of=self._cost_of, rule=self._arrival
+            )
+        return self.observe(time_step)
+
+
+def joined_spec(world: LatentWorld, environment: Environment) -> ActionSpec:
+    """Returns what an action of the world model means in an environment.
+
+    Raises:
+        ValueError: if the environment's actions are not those that the world model learned.
+    """
+    _refuse_other_actions(world, environment)
+    return world.action_steps.joined(environment.action_spec)
+
+
+def imagined_distances(world: LatentWorld, start: Latent, plan: Plan, goal: Latent) -> np.ndarray:
+    """Returns the latent distance to the goal after each action of a plan: (horizon,)."""
+    with torch.inference_mode():
+        imagined = world.rollout(start, plan.actions[None])
+        return world.distance(imagined.tokens, goal.tokens)[0].cpu().numpy()
+
+
+def refuse_not_finite(plan: Plan) -> None:
+    """Raises FloatingPointError if an action of the plan is NaN or infinite."""
+    if not plan.actions.isfinite().all():
+        raise FloatingPointError("the plan has an action that is NaN or infinite; none is executed")
+
+
+def _tensor(action: np.ndarray | None, *, like: Latent) -> torch.Tensor | None:
+    if action is None:
+        return None
+    return torch.as_tensor(action).to(like.tokens)
 
 
 def _refuse_other_actions(world: LatentWorld, environment: Environment) -> None:
@@ -179,35 +305,54 @@ def run_episode(
     environment: Environment,
     policy: Policy,
     *,
-    start: np.ndarray,
-    goal: np.ndarray,
+    start: np.ndarray | None,
+    goal: np.ndarray | None,
     generator: np.random.Generator,
+    has_arrived: Callable[[Environment, TimeStep], bool] | None = None,
+    pace: Callable[[], None] | None = None,
+    stop_action: Callable[[], np.ndarray] | None = None,
 ) -> EpisodeRecord:
     """Runs one episode from a start state to a goal state and tells what happened.
 
     Args:
         environment: is reset first.
         policy: chooses the actions; a fresh one, if it holds the state of an episode.
-        start: state to start at.
-        goal: state whose picture is the goal.
+        start: state to start at; drawn if None.
+        goal: state whose picture is the goal; drawn if None.
         generator: randomness of environment and policy.
+        has_arrived: is asked before each action whether the episode should end here, as a success;
+            None: only the environment's own test ends it.
+        pace: waits, after each step, until the next one is due; None: at once.
+        stop_action: what a robot that has moved is told if anything fails, or on Ctrl-C; None:
+            nothing.
 
     Raises:
         ValueError: if the policy's action has a wrong shape or is not finite.
     """
     time_step = environment.reset(generator, start=start, goal=goal)
     frames, states, actions = [time_step.frame], [time_step.state], []
-    while not time_step.is_last:
-        action = environment.action_spec.validate(policy(environment, time_step, generator))
-        time_step = environment.step(action)
-        frames.append(time_step.frame)
-        states.append(time_step.state)
-        actions.append(action)
+    is_here = False
+    try:
+        while not time_step.is_last:
+            if has_arrived is not None and (is_here := has_arrived(environment, time_step)):
+                break
+            action = environment.action_spec.validate(policy(environment, time_step, generator))
+            time_step = environment.step(action)
+            frames.append(time_step.frame)
+            states.append(time_step.state)
+            actions.append(action)
+            if pace is not None:
+                pace()
+    except BaseException:
+        if stop_action is not None and actions and not time_step.is_last:
+            with suppress(Exception):  # what failed first is what must be told
+                environment.step(environment.action_spec.validate(stop_action()))
+        raise
     record = EpisodeRecord(
-        frames, states, actions, environment.goal, time_step.is_success,
+        frames, states, actions, environment.goal, bool(is_here or time_step.is_success),
         environment.distance_to_goal(),
     )  # fmt: skip
-    if isinstance(policy, PlanningPolicy) and actions:
+    if isinstance(policy, RemembersPlans) and actions:
         policy.observe(time_step)
         record.latent_distances, record.plans = policy.latent_distances, policy.plans
     return record

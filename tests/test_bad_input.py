@@ -97,6 +97,7 @@ def test_sizes_that_the_tubelet_does_not_divide_name_the_sizes_that_do(fit, shar
             ["--model.objective", "jepa.objectives.LatentL2"],
             "jepa.objectives has no class 'LatentL2'; did you mean 'LatentL1'?",
         ),
+        (["--model.objective", "LatentL3"], "no class 'LatentL3'; did you mean 'LatentL1'? (it t"),
         (
             ["--model.schedule", "jepa.training.schedules.Cosin"],
             "jepa.training.schedules has no class 'Cosin'; did you mean 'Cosine'?",
@@ -122,11 +123,25 @@ def test_a_recipe_without_sense_is_refused_in_its_own_words(options, words, fit,
     assert words in errors[0]
 
 
-def test_a_batch_larger_than_the_data_is_said_in_the_banner(fit, shards):
+def test_a_batch_larger_than_the_data_is_refused_unless_samples_may_repeat(fit, shards):
     assert fit("--data.shards", shards, "--data.batch_size", 24) == (0, [])
-    assert "does not fill a batch" not in fit.printed
-    assert fit("--data.shards", shards, "--data.batch_size", 32) == (0, [])
-    assert "warning: one pass does not fill a batch, so samples repeat within it" in fit.printed
+    assert "holds samples more than once" not in fit.printed
+    code, errors = fit("--data.shards", shards, "--data.batch_size", 32)
+    assert code == 2 and len(errors) == 1
+    assert (
+        "6 samples x 4 clips < global batch 32: each batch would hold samples more than once; "
+        "lower batch_size, add data, or allow it with samples_may_repeat" in errors[0]
+    )
+    allowed = (
+        "--data.shards",
+        shards,
+        "--data.batch_size",
+        32,
+        "--data.samples_may_repeat",
+        "true",
+    )
+    assert fit(*allowed) == (0, [])
+    assert "warning: each batch holds samples more than once" in fit.printed
 
 
 def test_a_checkpoint_of_another_architecture_is_refused_by_the_setting_that_differs(fit, shards):

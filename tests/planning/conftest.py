@@ -165,3 +165,48 @@ def make_model(rooms):
         return model
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint(tmp_path_factory):
+    """Writes a tiny untrained world model of two rooms as a run folder; returns the folder."""
+    from jepa.checkpoints.native import save_world_model
+    from jepa.models.encoder import VideoEncoder
+    from jepa.models.latents import PooledTokens
+    from jepa.models.world_model import ColumnScaling, LatentWorldModel
+
+    def make(*, image_size=64, action_dim=2, change=None):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = LatentWorldModel(
+                VideoEncoder(
+                    image_size=image_size,
+                    clip_length_frames=2,
+                    patch_size=16,
+                    dim=24,
+                    depth=1,
+                    num_heads=2,
+                ),
+                PooledTokens(),
+                scaling=ColumnScaling(
+                    (32.0, 32.0), (18.0, 19.0), (0.0,) * action_dim, (2.9,) * action_dim
+                ),
+                uses_state=True,
+                dim=24,
+                depth=1,
+                num_heads=2,
+            )
+        if change is not None:
+            with torch.no_grad():
+                change(model)
+        folder = tmp_path_factory.mktemp("run")
+        save_world_model(model, folder / "world_model")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def checkpoint(make_checkpoint):
+    """An untrained world model of two rooms of 64 pixels."""
+    return make_checkpoint()

@@ -8,6 +8,7 @@ import torch
 
 from planning.action_space import ActionSpec, ActionSteps
 from planning.baselines import do_nothing
+from planning.goal_pursuit import ArrivalRule
 from planning.latent_world import LatentWorld
 from planning.mpc import PlanningPolicy, run_episode
 from planning.planners.cem import CEM
@@ -185,6 +186,135 @@ def test_a_policy_that_does_not_plan_leaves_no_plans(rooms):
 def test_an_action_that_is_not_finite_stops_the_episode(rooms, bad):
     with pytest.raises(ValueError, match="action must be finite"):
         played(rooms(), lambda environment, time_step, generator: np.array([0.0, bad]))
+
+
+# Goals of one's own, and what a plan is told.
+
+
+def test_goal_images_replace_the_environments_goal_and_are_pursued_in_order(
+    rooms, perfect, scripted, disc_position
+):
+    environment = rooms(max_steps=6)
+    places = [START + 0.05, np.array([20.0, 8.0])]
+    policy = PlanningPolicy(
+        perfect,
+        scripted,
+        goals=[environment.render(place) for place in places],
+        arrival=ArrivalRule(distance=1.0),
+    )
+    episode = played(environment, policy)
+    # The first goal is where it stands: the second is pursued from the beginning.
+    assert {record.goal_index for record in episode.plans} == {1}
+    place = disc_position(episode.frames[0])
+    assert episode.latent_distances[0] == pytest.approx(np.linalg.norm(place - places[1]), abs=0.1)
+
+
+def test_a_new_goal_drops_what_is_left_of_the_plan_and_its_warm_start(rooms, perfect, scripted):
+    environment = rooms(max_steps=6)
+    goals = [environment.render(np.array(place)) for place in ((24.0, 8.0), (8.0, 24.0))]
+    arrival = ArrivalRule(distance=0.01, max_steps=2)
+    episode = played(environment, PlanningPolicy(perfect, scripted, goals=goals, arrival=arrival))
+    assert [(record.step, record.goal_index) for record in episode.plans] == [(0, 0), (2, 1)]
+    assert scripted.asked[1]["previous_plan"] is None
+
+
+def test_any_cost_can_pursue_a_goal(rooms, perfect):
+    def to_the_right(goal, world):
+        return lambda imagined, actions: -actions[..., 0].sum(-1)
+
+    planner = CEM(horizon=4, num_samples=64, num_elites=8)
+    episode = played(rooms(max_steps=3), PlanningPolicy(perfect, planner, cost_of=to_the_right))
+    assert np.stack(episode.actions)[:, 0].min() > 2.0
+    assert len(episode.plans[0].imagined_distances) == 4  # still told, of the latent distance
+
+
+def test_each_plan_is_told_what_was_executed_last(rooms, perfect, scripted):
+    episode = played(rooms(max_steps=6), PlanningPolicy(perfect, scripted, execute_steps=2))
+    told = [asked["previous_action"] for asked in scripted.asked]
+    assert told[0] is None
+    assert told[1].numpy() == pytest.approx(episode.actions[1])
+    assert told[2].numpy() == pytest.approx(episode.actions[3])
+
+
+def test_it_ends_where_the_camera_sees_the_goal_and_looks_at_each_frame_once(rooms, perfect):
+    policy = PlanningPolicy(
+        perfect, CEM(horizon=4), execute_steps=2, arrival=ArrivalRule(distance=6.0)
+    )
+    episode = run_episode(
+        rooms(), policy, start=START, goal=GOAL, generator=np.random.default_rng(0),
+        has_arrived=policy.has_arrived,
+    )  # fmt: skip
+    assert episode.is_success and episode.latent_distances[-1] < 6.0
+    assert min(episode.latent_distances[:-1]) >= 6.0
+    assert len(perfect.encoded) == 1 + len(episode.frames)
+
+
+def test_plans_are_told_when_they_are_made(rooms, perfect, scripted):
+    told = []
+    policy = PlanningPolicy(perfect, scripted, execute_steps=3, on_plan=told.append)
+    episode = played(rooms(max_steps=6), policy)
+    assert told == episode.plans
+    assert told[1].latent_distance == episode.latent_distances[3]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_plan_that_is_not_finite_is_not_executed(rooms, perfect, make_plan, bad):
+    class Broken:
+        horizon = 4
+
+        def plan(self, world, start, **options):
+            return make_plan(torch.tensor([[0.0, 0.0], [0.0, bad], [0.0, 0.0], [0.0, 0.0]]))
+
+    environment, executed = rooms(), []
+    environment.step = executed.append
+    with pytest.raises(FloatingPointError, match="the plan has an action that is NaN"):
+        played(environment, PlanningPolicy(perfect, Broken()))
+    assert executed == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nan_anywhere_in_a_world_becomes_an_error_or_a_finite_action(rooms, disc_position, seed):
+    generator = np.random.default_rng(seed)
+    outcomes = {"finite": 0, "error": 0}
+
+    class Faulty(PerfectWorld):
+        def rollout(self, start, actions):
+            tokens = super().rollout(start, actions).tokens
+            share = generator.choice([0.0, 0.01, 0.5, 1.0])
+            bad = torch.from_numpy(generator.random(tokens.shape) < share)
+            value = float(generator.choice([np.nan, np.inf, -np.inf]))
+            return Latent(torch.where(bad, value, tokens))
+
+    for _ in range(40):
+        planner = CEM(horizon=3, num_samples=8, num_elites=3, num_iterations=2)
+        environment = rooms(max_steps=3)
+        try:
+            episode = played(environment, PlanningPolicy(Faulty(disc_position), planner,
+                                                         execute_steps=1))  # fmt: skip
+        except FloatingPointError:
+            outcomes["error"] += 1
+            continue
+        outcomes["finite"] += 1
+        assert np.isfinite(episode.actions).all() and np.abs(episode.actions).max() <= 2.5
+    assert min(outcomes.values()) > 0  # both were met
+
+
+def test_a_robot_that_has_moved_is_told_to_stop_when_something_fails(rooms):
+    def fails(environment, time_step, generator):
+        if time_step.state[0] > START[0] + 2:
+            raise RuntimeError("no more")
+        return np.array([1.0, 0.0])
+
+    environment, stops = rooms(), []
+
+    def stop():
+        stops.append(environment.reset)
+        return np.zeros(2)
+
+    with pytest.raises(RuntimeError, match="no more"):
+        run_episode(environment, fails, start=START, goal=GOAL,
+                    generator=np.random.default_rng(0), stop_action=stop)  # fmt: skip
+    assert len(stops) == 1
 
 
 # The end of an episode.

@@ -1,0 +1,83 @@
+"""`jepa plan evaluate`: success on frozen tasks, beside baselines on the same."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from planning.verb_options import (
+    add_config_option,
+    add_planner_options,
+    add_world_options,
+    deadline_of,
+    execute_steps_of,
+    planner_of,
+)
+
+PROTOCOLS = Path(__file__).parent / "protocols"
+
+
+def add_to(verbs: argparse._SubParsersAction) -> None:
+    """Adds the verb."""
+    verb = verbs.add_parser("evaluate", help="success on frozen tasks, beside baselines")
+    add_config_option(verb)
+    add_world_options(verb)
+    add_planner_options(verb)
+    verb.add_argument("--tasks", default="two_rooms", help="a task file, or a name in protocols/")
+    verb.add_argument("--episodes", type=int, help="only the first so many tasks")
+    verb.add_argument(
+        "--batch", type=int, default=1, help="episodes that advance, and are planned, together"
+    )
+    verb.add_argument("--out", type=Path, help="write every episode's outcome to this JSON file")
+    verb.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs it; returns the exit code."""
+    import torch
+
+    from planning.evaluation import TaskSet, baselines, evaluate, evaluate_together, success_table
+    from planning.latent_world import LatentWorld
+    from planning.mpc import PlanningPolicy
+
+    planner, deadline_seconds = planner_of(arguments), deadline_of(arguments)
+    execute_steps = execute_steps_of(arguments, planner)
+    torch.set_num_threads(arguments.threads or torch.get_num_threads())
+    tasks = TaskSet.load(find_tasks(arguments.tasks))
+    tasks = tasks.first(arguments.episodes) if arguments.episodes is not None else tasks
+    world = LatentWorld.load(arguments.checkpoint, device=arguments.device)
+
+    def planning(index: int) -> PlanningPolicy:
+        return PlanningPolicy(
+            world,
+            planner,
+            execute_steps=execute_steps,
+            reduction=arguments.cost,
+            seed=arguments.seed + index,
+            deadline_seconds=deadline_seconds,
+        )
+
+    evaluations = [
+        evaluate_together(arguments.planner, planning, tasks, batch_size=arguments.batch)
+    ]
+    makers = baselines(tasks.make_environment())
+    evaluations += [evaluate(name, make, tasks) for name, make in makers.items()]
+    print(f"{tasks.name}: {len(tasks.tasks)} frozen tasks, {tasks.max_steps} steps each")
+    print(success_table(evaluations))
+    if arguments.out is not None:
+        arguments.out.write_text(json.dumps([e.to_json() for e in evaluations], indent=1))
+    return 0
+
+
+def find_tasks(name: str) -> Path:
+    """Returns the task file of a path, or of a name in `planning/protocols`.
+
+    Raises:
+        FileNotFoundError: if there is neither.
+    """
+    for path in (Path(name), PROTOCOLS / f"{name}.json"):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in PROTOCOLS.glob("*.json")))
+    raise FileNotFoundError(f"no task file {name!r}, and the protocols are: {known}")

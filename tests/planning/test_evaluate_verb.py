@@ -1,0 +1,64 @@
+"""`jepa plan evaluate` through the real command line."""
+
+import json
+
+import pytest
+
+from jepa.__main__ import main
+
+QUICK = ("--planner", "random_shooting", "--set", "num_samples=8", "--horizon", "4")
+
+
+@pytest.fixture
+def tasks(tmp_path):
+    """Three tasks of four steps."""
+    path = tmp_path / "few.json"
+    assert main(["plan", "freeze", "--tasks", "3", "--seed", "1", str(path)]) == 0
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "max_steps": 4}))
+    return path
+
+
+@pytest.fixture
+def evaluated(checkpoint, tasks, tmp_path, capsys):
+    def run(*options):
+        out = tmp_path / "out.json"
+        words = ["--world", checkpoint, "--tasks", tasks, "--threads", 1, "--out", out]
+        code = main(["plan", "evaluate", *map(str, [*words, *options])])
+        printed, errors = capsys.readouterr()
+        return code, printed, errors, json.loads(out.read_text()) if out.exists() else None
+
+    return run
+
+
+def test_a_planner_by_name_stands_beside_the_baselines(evaluated):
+    code, printed, _, results = evaluated(*QUICK)
+    assert code == 0
+    assert [result["policy"] for result in results][:2] == ["random_shooting", "random actions"]
+    assert "random_shooting" in printed and "oracle" in printed
+    assert results[0]["milliseconds_per_plan"] > 0
+
+
+def test_a_batch_has_the_same_outcomes(evaluated):
+    *_, alone = evaluated(*QUICK)
+    *_, together = evaluated(*QUICK, "--batch", 3)
+    for one, other in zip(alone[0]["episodes"], together[0]["episodes"], strict=True):
+        assert one["is_success"] == other["is_success"]
+        assert one["final_distance"] == pytest.approx(other["final_distance"], abs=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--batch", "0"), "the batch must be at least 1 episode, got 0"),
+        (("--planner", "cems"), "no planner 'cems'; did you mean 'cem'"),
+        (("--tasks", "nowhere"), "no task file 'nowhere'"),
+        (("--deadline-ms", "0"), "--deadline-ms must be above 0"),
+        (("--config", "planning/nothing.yaml"), "no config 'planning/nothing.yaml'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(evaluated, options, expected):
+    code, _, errors, _ = evaluated(*QUICK, *options)
+    assert code == 2
+    (line,) = errors.splitlines()
+    assert line.startswith("error: ") and expected in line

@@ -1,0 +1,30 @@
+"""Versions and numbers of a log; whole logs are tested in test_running.py."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from planning.mpc import PlanRecord
+from planning.run_log import plan_log, versions, write_json
+
+
+def test_what_json_cannot_say_becomes_null(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": [1.0, float("nan"), np.float32("inf")], "b": {"c": -float("inf")}})
+    assert json.loads(path.read_text()) == {"a": [1.0, None, None], "b": {"c": None}}
+
+
+def test_versions_name_what_the_numbers_depend_on():
+    told = versions()
+    assert told["torch"] == torch.__version__ and told["numpy"] == np.__version__
+
+
+def test_a_plan_is_told_with_its_milliseconds_and_its_actions(make_plan):
+    plan = make_plan([[0.5, 1.0]])
+    told = plan_log(PlanRecord(3, plan, np.array([0.25]), 0.75, 1, 5))
+    assert (told["step"], told["begins_at_step"], told["goal_index"]) == (3, 5, 1)
+    assert told["milliseconds"] == pytest.approx(1e3 * plan.seconds)
+    assert told["actions"] == [[0.5, 1.0]]
+    assert told["imagined_distances"] == [0.25]
