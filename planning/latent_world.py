@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import copy
+import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jepa.checkpoints.native import load_world_model
+from jepa.models.dynamics.base import Memory, map_memory
 from jepa.models.world_model import LatentWorldModel
 from planning.action_space import ActionSteps
+from planning.rollout_memory import RolloutMemory, SampleBytes
 from planning.types import Latent
+
+logger = logging.getLogger(__name__)
+
+Precision = Literal["fp32", "bf16"]
+MAX_CONDITIONS = 3  # tokens of a frame beside its latents: action, state, camera
 
 
 class LatentWorld:
@@ -20,10 +31,20 @@ class LatentWorld:
     Args:
         model: the trained world model.
         device: where to run; None keeps it where it is.
-        max_samples_per_chunk: rollouts are imagined in chunks of this many, to bound memory.
+        max_samples_per_chunk: at most so many sequences are imagined at a time; None: as many as
+            fit in memory and, on a CPU, leave its caches to the network.
+        max_bytes: of memory that imagined sequences may need; None: half of what is free. If even
+            that is not there, half as many are imagined at a time, and a warning says so.
+        precision: "bf16" imagines with a copy of the dynamics whose products are in bfloat16; it
+            does not follow later changes of the model. Latents are float32 all the same.
+        is_compiled: compile the dynamics for chunks of one size, with CUDA graphs on a GPU; the
+            first rollout of every size takes minutes. If that fails, a warning says so.
 
     Attributes:
         num_encoded_frames: how many frames have been encoded so far.
+
+    Raises:
+        ValueError: if a limit is below 1, or there is no such precision.
     """
 
     def __init__(
@@ -31,20 +52,39 @@ class LatentWorld:
         model: LatentWorldModel,
         *,
         device: torch.device | str | None = None,
-        max_samples_per_chunk: int = 4096,
+        max_samples_per_chunk: int | None = None,
+        max_bytes: int | None = None,
+        precision: Precision = "fp32",
+        is_compiled: bool = False,
     ) -> None:
-        if max_samples_per_chunk < 1:
-            raise ValueError(
-                f"max_samples_per_chunk must be at least 1, got {max_samples_per_chunk}"
-            )
+        if precision not in get_args(Precision):
+            allowed = " or ".join(get_args(Precision))
+            raise ValueError(f"precision must be {allowed}, got {precision!r}")
+        self.memory = RolloutMemory(max_bytes, max_samples_per_chunk)
         self.model = model.eval() if device is None else model.eval().to(device)
-        self.max_samples_per_chunk = max_samples_per_chunk
+        self.precision: Precision = precision
         self.num_encoded_frames = 0
+        is_fast = precision == "bf16"
+        self._dynamics = _in_bfloat16(model.dynamics) if is_fast else model.dynamics
+        self._widest, self._kept = _widths(self._dynamics)
+        self._rollout: Callable[..., Any] = self._dynamics.rollout
+        self._is_compiled = is_compiled
+        if is_compiled:
+            mode = "reduce-overhead" if self.device.type == "cuda" else "default"
+            self._rollout = torch.compile(self._dynamics.rollout, dynamic=False, mode=mode)
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: torch.device | str | None = None) -> LatentWorld:
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        device: torch.device | str | None = None,
+        precision: Precision = "fp32",
+        is_compiled: bool = False,
+    ) -> LatentWorld:
         """Reads a world model folder, or a run folder that holds `world_model/`."""
-        return cls(load_world_model(folder), device=device)
+        model = load_world_model(folder).requires_grad_(False)  # gradients are of actions only
+        return cls(model, device=device, precision=precision, is_compiled=is_compiled)
 
     @property
     def action_dim(self) -> int:
@@ -113,30 +153,67 @@ class LatentWorld:
             raise FloatingPointError("the encoder returned NaN or infinite latents for this frame")
         return Latent(tokens, start)
 
-    def rollout(self, start: Latent, actions: Tensor) -> Latent:
-        """Imagines `actions` (samples, horizon, action_dim), raw units, from one start.
+    def remember(self, past: Latent, actions: Tensor) -> Memory:
+        """Returns what the dynamics know of frames before the one that rollouts start from.
+
+        Computed once for any number of rollouts and samples.
+
+        Args:
+            past: frames that were encoded with their states: tokens (past, tokens, dim) and
+                normalised states (past, state_dim), with an axis of environments before if there
+                are several.
+            actions: (past, action_dim) or (environments, past, action_dim), raw units: what was
+                done in each of these frames.
+
+        Raises:
+            ValueError: if the shapes do not fit each other or the model.
+        """
+        if actions.ndim == 2:
+            past, actions = past.map(lambda part: part[None]), actions[None]
+        state = self._state_of(past)
+        with self._precision():
+            normalized = self.model.normalize_actions(actions.to(self.device))
+            return self._dynamics.remember(past.tokens, state, normalized)
+
+    def rollout(self, start: Latent, actions: Tensor, *, memory: Memory = None) -> Latent:
+        """Imagines action sequences from one start, or from several.
+
+        Args:
+            start: tokens (tokens, dim) and state; of several, (environments, tokens, dim).
+            actions: (samples, horizon, action_dim), raw units; of several starts (environments,
+                samples, horizon, action_dim).
+            memory: of frames before the start, from `remember`; None: there are none.
 
         Returns:
-            Latents after each action: tokens (samples, horizon, tokens, dim), states normalised.
+            Latents after each action: tokens (samples, horizon, tokens, dim), states normalised;
+            after an axis of environments if there are several.
 
         Raises:
             ValueError: if the model uses state and `start` has none, or the actions do not fit.
+            MemoryError: if there is not even memory for one sequence.
         """
-        if actions.ndim != 3 or actions.shape[-1] != self.action_dim:
-            raise ValueError(
-                f"actions must be (samples, horizon, {self.action_dim}), got {tuple(actions.shape)}"
-            )
-        start_state = start.state
-        if start_state is None:
-            if self.model.dynamics.state_dim:
-                raise ValueError("a rollout needs the robot's state: call encode(frame, state)")
-            start_state = start.tokens.new_empty(0)
-        chunks = []
-        for part in actions.to(self.device).split(self.max_samples_per_chunk):
-            tokens = start.tokens.expand(len(part), *start.tokens.shape)
-            state = start_state.expand(len(part), -1)
-            chunks.append(self.model.rollout(tokens, state, part))
-        return Latent(*(torch.cat(column) for column in zip(*chunks, strict=True)))
+        self._refuse_misfit(start, actions)
+        if is_single := actions.ndim == 3:
+            start, actions = start.map(lambda part: part[None]), actions[None]
+        starts = Latent(start.tokens, self._state_of(start))
+        actions = actions.to(self.device)
+        num_starts, num_samples, horizon = actions.shape[:3]
+        total = num_starts * num_samples
+        size = self.memory.chunk_size(self._sample_bytes(horizon, memory), total, self.device)
+        flat = actions.flatten(0, 1)
+
+        def imagine(first: int, count: int) -> Latent:
+            part = slice(first // num_samples, (first + count - 1) // num_samples + 1)
+            chosen = starts.map(lambda x: _repeated(x[part], count))
+            known = map_memory(memory, lambda x: _of_starts(x, part, num_samples))
+            return self._imagine(chosen, flat[first : first + count], known, size=size)
+
+        imagined = self.memory.run(
+            imagine, num_starts=num_starts, num_samples=num_samples, size=size
+        )
+        if is_single:
+            return imagined
+        return imagined.map(lambda part: part.unflatten(0, (num_starts, num_samples)))
 
     def distance(self, latents: Tensor, goal: Tensor) -> Tensor:
         """Distance of latents (..., tokens, dim) to a goal (tokens, dim): (...)."""
@@ -152,3 +229,114 @@ class LatentWorld:
                 f"state must be {tuple(expected)} finite numbers, got {state.tolist()}"
             )
         return self.model.normalize_states(torch.from_numpy(state).to(self.device))
+
+    def _refuse_misfit(self, start: Latent, actions: Tensor) -> None:
+        num_axes = start.tokens.ndim + 1
+        if actions.ndim != num_axes or actions.shape[-1] != self.action_dim:
+            leading = "environments, samples" if num_axes == 4 else "samples"
+            raise ValueError(
+                f"actions must be ({leading}, horizon, {self.action_dim}), got "
+                f"{tuple(actions.shape)}"
+            )
+        if num_axes == 4 and len(start.tokens) != len(actions):
+            raise ValueError(f"there are {len(start.tokens)} starts and actions for {len(actions)}")
+
+    def _state_of(self, latent: Latent) -> Tensor:
+        """Returns the state of a latent; (..., 0) if the model uses none."""
+        if latent.state is not None:
+            return latent.state
+        if self.model.dynamics.state_dim:
+            raise ValueError("a rollout needs the robot's state: call encode(frame, state)")
+        return latent.tokens.new_empty(*latent.tokens.shape[:-2], 0)
+
+    def _imagine(self, start: Latent, actions: Tensor, memory: Memory, *, size: int) -> Latent:
+        """Imagines a chunk: start tokens (samples, tokens, dim), actions in raw units."""
+        count = len(actions)
+        if self._is_compiled and count < size:  # of one size, or the compiler begins again
+            actions = _padded(actions, size)
+            start = start.map(lambda x: _padded(x, size))
+            memory = map_memory(memory, lambda x: x if len(x) == 1 else _padded(x, size))
+        normalized = self.model.normalize_actions(actions)
+        arguments = (start.tokens, start.state, normalized)
+        with self._precision():
+            prediction = self._run(*arguments, memory=memory)
+        return Latent(
+            prediction.tokens[:count].to(start.tokens.dtype),
+            prediction.state[:count],
+            None if prediction.disagreement is None else prediction.disagreement[:count],
+        )
+
+    def _run(self, *arguments: Tensor | None, memory: Memory) -> Any:  # noqa: ANN401
+        """Calls the dynamics, compiled or not."""
+        if not self._is_compiled:
+            return self._rollout(*arguments, memory=memory)
+        from torch._dynamo.exc import TorchDynamoException  # takes a second to import
+
+        try:
+            if self.device.type == "cuda":
+                torch.compiler.cudagraph_mark_step_begin()  # results of before may be overwritten
+            return self._rollout(*arguments, memory=memory).map(torch.clone)
+        except TorchDynamoException as error:
+            reason = " ".join(str(error).split("\n")[:2])
+            logger.warning("the dynamics cannot be compiled here, and run as they are: %s", reason)
+            self._is_compiled, self._rollout = False, self._dynamics.rollout
+            return self._rollout(*arguments, memory=memory)
+
+    def _precision(self) -> torch.autocast:
+        """Returns what the dynamics run in."""
+        is_fast = self.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=is_fast)
+
+    def _sample_bytes(self, horizon: int, memory: Memory) -> SampleBytes:
+        """Counts what a sequence needs, from the sizes of the dynamics' layers."""
+        dynamics = self.model.dynamics
+        num_tokens = dynamics.grid[0] * dynamics.grid[1]
+        positions = num_tokens + MAX_CONDITIONS
+        width = 2 if self.precision == "bf16" else 4
+        past: list[int] = []
+        map_memory(memory, lambda x: past.append(x[:1].nbytes) or x)
+        return SampleBytes(
+            working=2 * width * positions * self._widest,
+            kept=width * positions * horizon * self._kept + sum(past),
+            result=4 * horizon * (num_tokens * dynamics.latent_dim + dynamics.state_dim),
+        )
+
+
+def _widths(dynamics: nn.Module) -> tuple[int, int]:
+    """Returns what a token needs at most in one layer, and what all layers keep of it, in numbers.
+
+    Kept are keys and values, where layers called qkv make them; so large is what they put out.
+    """
+    layers = {name: m for name, m in dynamics.named_modules() if isinstance(m, nn.Linear)}
+    widest = max(layer.in_features + layer.out_features for layer in layers.values())
+    kept = sum(layer.out_features for name, layer in layers.items() if name.endswith("qkv"))
+    return widest, 2 * kept // 3
+
+
+def _in_bfloat16(dynamics: nn.Module) -> Any:  # noqa: ANN401
+    """Returns a copy whose products need no cast of weights, under autocast; norms stay as is."""
+    fast = copy.deepcopy(dynamics).requires_grad_(False)
+    for layer in fast.modules():
+        if isinstance(layer, nn.Linear):
+            layer.to(torch.bfloat16)
+    return fast
+
+
+def _repeated(x: Tensor, count: int) -> Tensor:
+    """Repeats each row of x (rows, ...) so that there are `count`; of one row, without a copy."""
+    if len(x) == 1:
+        return x.expand(count, *x.shape[1:])
+    return x.repeat_interleave(count // len(x), dim=0)
+
+
+def _padded(x: Tensor, count: int) -> Tensor:
+    """Repeats the last row of x (rows, ...) so that there are `count`; one row stays one."""
+    if x.stride(0) == 0:
+        return x[:1].expand(count, *x.shape[1:])
+    return torch.cat((x, x[-1:].expand(count - len(x), *x.shape[1:])))
+
+
+def _of_starts(x: Tensor, part: slice, num_samples: int) -> Tensor:
+    """Returns the memory of some starts for their samples; of one start it serves them all."""
+    chosen = x if len(x) == 1 else x[part]
+    return chosen if len(chosen) == 1 else chosen.repeat_interleave(num_samples, dim=0)

@@ -14,6 +14,7 @@ from planning.action_space import ActionSpec, ActionSteps
 from planning.costs import GoalDistance
 from planning.latent_world import LatentWorld
 from planning.planners.cem import CEM
+from planning.types import Latent
 
 STATE = np.array([10.0, 20.0])
 ACTIONS = torch.tensor([[[1.0, 0.5], [-2.0, 2.5], [0.0, 0.0]], [[2.5, 2.5]] * 3, [[0.0, -1.0]] * 3])
@@ -244,6 +245,198 @@ def test_a_model_without_proprioception_sees_pixels_only(make_model, frame):
         imagined = world.rollout(world.encode(frame, state), ACTIONS)
         assert torch.equal(imagined.tokens, goal_like.tokens)
     assert goal_like.state.shape == (3, 3, 0)
+
+
+# Many at once, in the memory that there is.
+
+
+def random_start(model, *, batch=(), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (model.latents.grid[0] * model.latents.grid[1], model.latents.dim)
+    tokens = torch.randn(*batch, *shape, generator=generator)
+    return Latent(tokens, torch.randn(*batch, model.dynamics.state_dim, generator=generator))
+
+
+def random_actions(*leading, seed=0):
+    return torch.randn(*leading, 2, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def step_by_step(model, start, actions):
+    """Imagines with the whole prefix computed again at every step: no cache, no chunks."""
+    count = len(actions)
+    frames = start.tokens.repeat(count, 1, 1, 1)
+    states = start.state.repeat(count, 1, 1)
+    normalized = model.normalize_actions(actions)
+    for step in range(actions.shape[1]):
+        prediction = model.dynamics(frames, states, normalized[:, : step + 1])
+        frames = torch.cat((frames, prediction.tokens[:, -1:]), 1)
+        states = torch.cat((states, prediction.state[:, -1:]), 1)
+    return Latent(frames[:, 1:], states[:, 1:])
+
+
+@pytest.mark.parametrize("latents", ["slow", "patches"])
+@pytest.mark.parametrize("chunk", [None, 4])
+def test_a_rollout_equals_computing_the_whole_prefix_at_every_step(make_model, latents, chunk):
+    model = make_model(latents=latents)
+    world = LatentWorld(model, max_samples_per_chunk=chunk)
+    start, actions = random_start(model), random_actions(9, 4)
+    with torch.no_grad():
+        imagined = world.rollout(start, actions)
+    assert_same_latents(imagined, step_by_step(model, start, actions), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("chunk", [None, 2, 5, 7, 100])
+def test_many_environments_at_once_are_each_by_itself(make_model, chunk):
+    model = make_model(latents="patches")
+    world = LatentWorld(model, max_samples_per_chunk=chunk)
+    starts, actions = random_start(model, batch=(3,)), random_actions(3, 5, 2)
+    together = world.rollout(starts, actions)
+    assert together.tokens.shape == (3, 5, 2, 16, 48)
+    for index in range(3):
+        alone = world.rollout(starts.map(lambda x, index=index: x[index]), actions[index])
+        assert_same_latents(together.map(lambda x, index=index: x[index]), alone, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("chunk", [None, 4, 13])
+@pytest.mark.parametrize("num_environments", [None, 3])
+def test_remembered_frames_count_as_if_they_were_computed_each_time(
+    make_model, num_environments, chunk
+):
+    model = make_model(latents="patches")
+    world = LatentWorld(model, max_samples_per_chunk=chunk)
+    batch = () if num_environments is None else (num_environments,)
+    past = random_start(model, batch=(*batch, 2), seed=1)
+    start, done = random_start(model, batch=batch), random_actions(*batch, 2, seed=2)
+    actions = random_actions(*batch, 6, 2)
+    imagined = world.rollout(start, actions, memory=world.remember(past, done))
+    for index in range(num_environments or 1):
+        known, begin, wanted, found, of = past, start, done, imagined, actions
+        if num_environments:
+            known, begin, found = (
+                x.map(lambda part, index=index: part[index]) for x in (past, start, imagined)
+            )
+            wanted, of = done[index], actions[index]
+        frames = torch.cat((known.tokens, begin.tokens[None])).expand(6, -1, -1, -1)
+        states = torch.cat((known.state, begin.state[None])).expand(6, -1, -1)
+        all_actions = torch.cat((wanted.expand(6, -1, -1), of[:, :1]), 1)
+        expected = model.dynamics(frames, states, model.normalize_actions(all_actions))
+        first = found.map(lambda x: x[:, 0])
+        last = Latent(expected.tokens[:, -1], expected.state[:, -1])
+        assert_same_latents(first, last, rtol=0, atol=1e-5)
+    forgotten = world.rollout(start, actions)
+    assert (forgotten.tokens - imagined.tokens).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_what_all_samples_share_is_computed_once(make_model):
+    """Before the first attention only the token of the action is each sample's own."""
+    model = make_model(latents="patches")
+    world, rows = LatentWorld(model, max_samples_per_chunk=8), []
+    embed, qkv = model.dynamics.embed, model.dynamics.transformer.blocks[0].attn.qkv
+    for layer in (embed, qkv):
+        layer.register_forward_hook(lambda _, __, out: rows.append(out.flatten(0, -2).shape[0]))
+    world.rollout(random_start(model), random_actions(8, 1))
+    assert rows == [16, 8, 17]  # patches; actions; state and patches
+
+
+def test_gradients_go_through_a_rollout_in_chunks(make_model):
+    model = make_model(latents="patches")
+    gradients = []
+    for chunk in (None, 2):
+        actions = random_actions(5, 2).requires_grad_()
+        world = LatentWorld(model, max_samples_per_chunk=chunk)
+        world.rollout(random_start(model), actions).tokens.square().sum().backward()
+        gradients.append(actions.grad)
+    assert gradients[0].abs().max() > 0
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_memory_that_is_too_small_halves_the_chunks_and_changes_nothing(make_model, caplog):
+    model = make_model(latents="patches")
+    world, actions = LatentWorld(model), random_actions(12, 2)
+    expected = world.rollout(random_start(model), actions)
+
+    def refuse_many(module, inputs):
+        if len(inputs[0]) > 4:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
+
+    model.dynamics.transformer.blocks[-1].register_forward_pre_hook(refuse_many)
+    imagined = world.rollout(random_start(model), actions)
+    assert_same_latents(imagined, expected, rtol=0, atol=1e-5)
+    assert len(caplog.records) == 1
+    assert "going on with 6" in caplog.text
+    assert world.memory.limit == 3
+
+
+def test_a_budget_is_kept_by_smaller_chunks(make_model):
+    model, sizes = make_model(latents="patches"), []
+    model.dynamics.transformer.norm.register_forward_hook(lambda *io: sizes.append(len(io[2])))
+    start, actions = random_start(model), random_actions(16, 2)
+    with torch.no_grad():
+        LatentWorld(model, max_bytes=2**40).rollout(start, actions)
+        LatentWorld(model, max_bytes=1).rollout(start, actions)
+    assert sizes[:2] == [16, 16]
+    assert set(sizes[2:]) == {1}
+
+
+@torch.no_grad()
+def test_bfloat16_imagines_nearly_the_same_and_leaves_the_model_alone(make_model):
+    model = make_model(latents="patches")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    exact, rough = LatentWorld(model), LatentWorld(model, precision="bf16")
+    start, actions = random_start(model), random_actions(6, 3)
+    expected, imagined = (world.rollout(start, actions) for world in (exact, rough))
+    assert imagined.tokens.dtype == imagined.state.dtype == torch.float32
+    off = (imagined.tokens - expected.tokens).abs()
+    assert 1e-5 < off.mean() < 0.03
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_precision_that_there_is_not_is_refused(make_model):
+    with pytest.raises(ValueError, match="precision must be fp32 or bf16, got 'fp8'"):
+        LatentWorld(make_model(), precision="fp8")
+
+
+def test_starts_and_actions_of_different_environments_are_refused(make_model):
+    model = make_model(latents="patches")
+    with pytest.raises(ValueError, match="there are 3 starts and actions for 2"):
+        LatentWorld(model).rollout(random_start(model, batch=(3,)), random_actions(2, 5, 1))
+
+
+def warnings_of(caplog):
+    return [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+@torch.no_grad()
+def test_what_cannot_be_compiled_runs_as_it_is_and_says_so_once(make_model, caplog, monkeypatch):
+    def broken(*arguments, **options):
+        raise RuntimeError("no working C++ compiler")
+
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx_inner", broken)
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", broken)
+    model = make_model(latents="patches")
+    start, actions = random_start(model), random_actions(3, 1)
+    expected = LatentWorld(model).rollout(start, actions)
+    world = LatentWorld(model, is_compiled=True)
+    for _ in range(2):
+        assert_same_latents(world.rollout(start, actions), expected, rtol=0, atol=1e-5)
+    assert len(warnings_of(caplog)) == 1
+    assert "cannot be compiled here, and run as they are" in caplog.text
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_compiled_dynamics_imagine_the_same_in_chunks_of_one_size(make_model, caplog):
+    model = make_model(latents="patches")
+    world = LatentWorld(model, is_compiled=True, max_samples_per_chunk=4)
+    start, actions = random_start(model), random_actions(6, 2)
+    expected = LatentWorld(model).rollout(start, actions)
+    assert_same_latents(world.rollout(start, actions), expected, rtol=0, atol=1e-5)
+    assert [record.message for record in warnings_of(caplog)] == []
 
 
 # The model.
