@@ -68,10 +68,12 @@ def refit(
 
     Args:
         distribution: the one the elites were drawn from.
-        elites: (elites, horizon, action_dim).
+        elites: (elites, horizon, action_dim); where there is none, it stays where it is.
         momentum: share of the old mean and std that is kept, in [0, 1).
         min_std: (action_dim,) or (horizon, action_dim), floor of the new std.
     """
+    if not len(elites):
+        return distribution
     mean = torch.lerp(elites.mean(0), distribution.mean, momentum)
     std = torch.lerp(elites.std(0, correction=0), distribution.std, momentum)
     return ActionDistribution(mean, torch.maximum(std, min_std))

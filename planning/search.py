@@ -12,8 +12,8 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ from torch import Tensor
 from planning.action_sampling import ActionDistribution
 from planning.action_space import ActionSpec
 from planning.costs import finite_costs
+from planning.parameterization import Parameterization, PerStep
+from planning.plan_warnings import contrast, plan_warnings
 from planning.search_space import SearchSpace, WarmStart
 from planning.types import Cost, Latent, Plan, WorldModel
 
@@ -33,19 +35,22 @@ class Candidates(NamedTuple):
         distribution: what it searches with now, for the plan's mean and spread.
         num_best: how many of the best it will use; the costs of others may be approximate.
         needs_gradients: whether it wants the gradients of the costs too.
+        source: the part of the planner that proposes them, if it has several.
     """
 
     sequences: Tensor
     distribution: ActionDistribution
     num_best: int = 1
     needs_gradients: bool = False
+    source: str = ""
 
 
 class Scores(NamedTuple):
     """What it is told.
 
     Attributes:
-        costs: (samples,), infinite where a sequence is ruled out; at least one is finite.
+        costs: (samples,), infinite where a sequence is ruled out. In the first round at least one
+            is finite.
         gradients: (samples, steps, dim), of the costs, finite; None if nobody asked.
     """
 
@@ -53,7 +58,7 @@ class Scores(NamedTuple):
     gradients: Tensor | None = None
 
     def best(self, num_best: int) -> Tensor:
-        """Returns the indices of the best, best first: fewer where fewer have a finite cost."""
+        """Returns the indices of the best, best first: fewer, or none, where fewer are finite."""
         count = min(num_best, int(self.costs.isfinite().sum()))
         return self.costs.topk(count, largest=False).indices
 
@@ -70,6 +75,7 @@ class Problem(NamedTuple):
     generator: torch.Generator
     previous_plan: Plan | None = None
     executed_steps: int = 0
+    previous_action: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -78,9 +84,19 @@ class SearchPlanner(ABC):
 
     Args:
         horizon: actions in a sequence.
+        parameterization: what is chosen of a sequence, over the steps of the environment; by
+            default every action.
+
+    Attributes:
+        action_kind: which actions it can plan, see `ActionSpec.kind`.
+        uses_elites: whether a warm start should hold the elites of the plan before.
     """
 
+    action_kind: ClassVar[str] = "continuous"
+    uses_elites: ClassVar[bool] = False
+
     horizon: int = 8
+    parameterization: Parameterization = field(default=PerStep(), kw_only=True)
 
     def __post_init__(self) -> None:
         refuse_counts_below_one(horizon=self.horizon)
@@ -108,10 +124,13 @@ class SearchPlanner(ABC):
         generator: torch.Generator,
         previous_plan: Plan | None = None,
         executed_steps: int = 0,
+        previous_action: Tensor | None = None,
         deadline_seconds: float | None = None,
     ) -> Plan:
         """Returns the best plan found; see `planning.types.Planner`."""
-        problem = Problem(start, cost, action_spec, generator, previous_plan, executed_steps)
+        problem = Problem(
+            start, cost, action_spec, generator, previous_plan, executed_steps, previous_action
+        )
         return plan_together(self, world, [problem], deadline_seconds=deadline_seconds)[0]
 
 
@@ -133,23 +152,27 @@ def plan_together(
             longest so far; the first always runs. None: search to the end.
 
     Raises:
-        ValueError: if the deadline is not positive, or a previous plan does not fit.
-        FloatingPointError: if no sequence of a round has a finite cost.
+        ValueError: if the deadline is not positive, if a previous plan does not fit, if the planner
+            cannot plan such actions, or if it needs gradients and the costs have none.
+        FloatingPointError: if no sequence of the first round has a finite cost.
     """
     began = time.perf_counter()
     if deadline_seconds is not None and not deadline_seconds > 0:
         raise ValueError(
             f"deadline_seconds must be above 0, got {deadline_seconds}; None plans to the end"
         )
-    searches = [_Progress.begin(planner, problem) for problem in problems]
-    longest, before = 0.0, began
-    while active := [search for search in searches if search.candidates is not None]:
-        _score(world, active)
-        now = time.perf_counter()
-        longest, before = max(longest, now - before), now
-        if deadline_seconds is not None and now - began + longest > deadline_seconds:
-            break
-    return [search.finish(time.perf_counter() - began) for search in searches]
+    # Tensors of a caller's inference mode could be part of no graph, so it is left while planning.
+    with torch.inference_mode(False), torch.no_grad():
+        searches = [_Progress.begin(planner, problem) for problem in problems]
+        longest, before = 0.0, began
+        while groups := _alike(searches):
+            for group in groups:
+                _score(world, group)
+            now = time.perf_counter()
+            longest, before = max(longest, now - before), now
+            if deadline_seconds is not None and now - began + longest > deadline_seconds:
+                break
+        return [search.finish(time.perf_counter() - began) for search in searches]
 
 
 def refuse_counts_below_one(**counts: int) -> None:
@@ -188,23 +211,39 @@ class _Progress:
     elite_costs: list[float] = field(default_factory=list)
     elite_cost_spreads: list[float] = field(default_factory=list)
     best_uncertainty: Tensor | None = None
+    best_source: str = ""
+    elites: Tensor | None = None
+    first_contrast: float | None = None
     num_rollouts: int = 0
+    num_ruled_out: int = 0
+    num_differentiated: int = 0
 
     @classmethod
     def begin(cls, planner: SearchPlanner, problem: Problem) -> _Progress:
         """Starts a search up to its first candidates."""
+        _refuse_other_kind(planner, problem.action_spec)
         tokens = problem.start.tokens
-        space = SearchSpace.of(problem.action_spec, planner.horizon, like=tokens)
-        warm = None
-        if problem.previous_plan is not None:
-            warm = WarmStart.after(
-                problem.previous_plan.actions, problem.executed_steps, space=space
-            )
-        search = planner.search(space, warm, problem.generator)
-        with torch.no_grad():
-            candidates = next(search)
+        space = SearchSpace.of(
+            problem.action_spec,
+            planner.horizon,
+            like=tokens,
+            parameterization=planner.parameterization,
+            previous_action=problem.previous_action,
+        )
+        search = planner.search(space, _warm_start(planner, problem, space), problem.generator)
+        candidates = next(search)
         first = space.decode(candidates.distribution.mean)
         return cls(problem, space, search, candidates, candidates.distribution, first)
+
+    def ruled_in(self, costs: Tensor) -> Tensor:
+        """Returns costs (samples,) with +inf for all that are not finite.
+
+        Raises:
+            FloatingPointError: if none is finite, and none ever was.
+        """
+        if self.best_cost < math.inf:
+            return torch.where(costs.isfinite(), costs, torch.inf)
+        return finite_costs(costs)
 
     def note(self, actions: Tensor, scores: Scores, disagreement: Tensor | None) -> None:
         """Keeps the best of this round, and goes on to the next candidates.
@@ -217,13 +256,20 @@ class _Progress:
         assert self.candidates is not None
         best = scores.best(self.candidates.num_best)
         costs = scores.costs[best]
-        if (cost := costs[0].item()) < self.best_cost:
+        if len(best) and (cost := costs[0].item()) < self.best_cost:
             self.best_cost, self.best_actions = cost, actions[best[0]]
             self.best_uncertainty = None if disagreement is None else disagreement[best[0]]
+            self.best_source = self.candidates.source
+        if not self.best_costs:
+            self.first_contrast = contrast(scores.costs)
+        self.elites = actions[best] if len(best) else self.elites
         self.num_rollouts += len(actions)
+        self.num_ruled_out += int(scores.costs.isinf().sum())
+        self.num_differentiated += 0 if scores.gradients is None else len(actions)
         self.best_costs.append(self.best_cost)
-        self.elite_costs.append(costs.mean().item())
-        self.elite_cost_spreads.append(costs.std(correction=0).item())
+        self.elite_costs.append(costs.mean().item() if len(best) else self.elite_costs[-1])
+        spread = costs.std(correction=0).item() if len(best) else self.elite_cost_spreads[-1]
+        self.elite_cost_spreads.append(spread)
         try:
             self.candidates = self.search.send(scores)
             self.distribution = self.candidates.distribution
@@ -234,30 +280,73 @@ class _Progress:
         """Ends the search and returns the best."""
         self.search.close()
         space, uncertainty = self.space, self.best_uncertainty
+        saturation = _saturation(self.best_actions, self.problem.action_spec)
         return Plan(
             actions=self.best_actions.clone(),
             cost=self.best_cost,
             iterations=len(self.best_costs),
             best_costs=self.best_costs,
             elite_costs=self.elite_costs,
-            spread=self.distribution.std,
-            mean=space.clip(space.decode(self.distribution.mean)),
+            spread=space.spread(self.distribution.std),
+            mean=space.decode(self.distribution.mean),
             num_rollouts=self.num_rollouts,
             seconds=seconds,
             elite_cost_spreads=self.elite_cost_spreads,
             uncertainty=None if uncertainty is None else uncertainty.clone(),
-            saturation=_saturation(self.best_actions, self.problem.action_spec),
+            saturation=saturation,
+            warnings=plan_warnings(
+                saturation=saturation,
+                num_ruled_out=self.num_ruled_out,
+                num_rollouts=self.num_rollouts,
+                first_contrast=self.first_contrast,
+            ),
+            num_ruled_out=self.num_ruled_out,
+            num_differentiated=self.num_differentiated,
+            source=self.best_source,
+            elites=None if self.elites is None else self.elites.clone(),
         )
 
 
+def _refuse_other_kind(planner: SearchPlanner, action_spec: ActionSpec) -> None:
+    """Raises ValueError if the planner cannot plan actions of this kind."""
+    if action_spec.kind != planner.action_kind:
+        others = {"one_hot": "CategoricalCEM", "continuous": "CEM"}
+        raise ValueError(
+            f"{type(planner).__name__} plans {planner.action_kind} actions, these are "
+            f"{action_spec.kind} ({', '.join(action_spec.names)}); use another planner, for "
+            f"example {others.get(action_spec.kind, 'CEM')}"
+        )
+
+
+def _warm_start(planner: SearchPlanner, problem: Problem, space: SearchSpace) -> WarmStart | None:
+    """Returns what is left of the plan before, if there is one."""
+    plan, steps = problem.previous_plan, problem.executed_steps
+    if plan is None:
+        return None
+    warm = WarmStart.after(plan.actions, steps, space=space)
+    if plan.elites is None or not planner.uses_elites:
+        return warm
+    elites = [WarmStart.after(elite, steps, space=space).sequence for elite in plan.elites]
+    return replace(warm, elites=torch.stack(elites))
+
+
+def _alike(searches: Sequence[_Progress]) -> list[list[_Progress]]:
+    """Groups the searches that go on by what they ask for, so that a group shares each call."""
+    groups: dict[tuple[torch.Size, bool], list[_Progress]] = {}
+    for search in searches:
+        if (wish := search.candidates) is not None:
+            groups.setdefault((wish.sequences.shape, wish.needs_gradients), []).append(search)
+    return list(groups.values())
+
+
 def _score(world: WorldModel, searches: Sequence[_Progress]) -> None:
-    """Imagines and scores the candidates of all searches, and sends each what it asked for."""
+    """Imagines and scores the candidates of searches, and sends each what it asked for."""
     wishes = [search.candidates for search in searches]
     sequences = [wish.sequences for wish in wishes if wish is not None]
-    needs_gradients = any(wish is not None and wish.needs_gradients for wish in wishes)
+    needs_gradients = wishes[0] is not None and wishes[0].needs_gradients
     with torch.set_grad_enabled(needs_gradients):
         if needs_gradients:
-            sequences = [part.detach().requires_grad_() for part in sequences]
+            sequences = [part.detach().clone().requires_grad_() for part in sequences]
         decoded = [s.space.decode(part) for s, part in zip(searches, sequences, strict=True)]
         starts = [s.problem.start for s in searches]
         if needs_gradients:  # what was encoded in inference mode can be part of no graph
@@ -267,22 +356,21 @@ def _score(world: WorldModel, searches: Sequence[_Progress]) -> None:
             s.problem.cost(latent, actions)
             for s, latent, actions in zip(searches, imagined, decoded, strict=True)
         ]
-    gradients = _gradients(costs, sequences) if needs_gradients else [None] * len(searches)
-    with torch.no_grad():
-        parts = zip(searches, decoded, costs, gradients, imagined, strict=True)
-        for search, actions, cost, gradient, latent in parts:
-            scores = Scores(finite_costs(cost.detach()), gradient)
-            disagreement = latent.disagreement
-            known = None if disagreement is None else disagreement.detach()
-            search.note(actions.detach(), scores, known)
+        gradients = _gradients(costs, sequences) if needs_gradients else [None] * len(searches)
+    parts = zip(searches, decoded, costs, gradients, imagined, strict=True)
+    for search, actions, cost, gradient, latent in parts:
+        scores = Scores(search.ruled_in(cost.detach()), gradient)
+        disagreement = latent.disagreement
+        known = None if disagreement is None else disagreement.detach()
+        search.note(actions.detach(), scores, known)
 
 
 def _imagine(
     world: WorldModel, starts: Sequence[Latent], actions: Sequence[Tensor]
 ) -> list[Latent]:
-    """Imagines the candidates of each start, all in one call where their shapes are equal."""
-    if len(starts) == 1 or len({part.shape for part in actions}) > 1:
-        return [world.rollout(s, part) for s, part in zip(starts, actions, strict=True)]
+    """Imagines the candidates of each start, of equal shape, in one call."""
+    if len(starts) == 1:
+        return [world.rollout(starts[0], actions[0])]
     tokens = torch.stack([start.tokens for start in starts])
     together = Latent(tokens, _stacked([start.state for start in starts]))
     imagined = world.rollout(together, torch.stack(list(actions)))
@@ -299,6 +387,11 @@ def _stacked(parts: Sequence[Tensor | None]) -> Tensor | None:
 def _gradients(costs: Sequence[Tensor], sequences: Sequence[Tensor]) -> list[Tensor]:
     """Returns the gradient of each cost; zero where it, or its cost, is not finite."""
     total = torch.stack([part[part.isfinite()].sum() for part in costs]).sum()
+    if not total.requires_grad:
+        raise ValueError(
+            "the costs have no gradient with respect to the actions, which this planner needs; let "
+            "the world model's rollout and the cost be differentiable, or plan with CEM"
+        )
     gradients = torch.autograd.grad(total, list(sequences), allow_unused=True)
     return [
         torch.zeros_like(part) if gradient is None else gradient.nan_to_num(0.0, 0.0, 0.0)
@@ -308,6 +401,8 @@ def _gradients(costs: Sequence[Tensor], sequences: Sequence[Tensor]) -> list[Ten
 
 def _saturation(actions: Tensor, action_spec: ActionSpec) -> float:
     """Returns the share of values that lie at a bound."""
+    if action_spec.kind == "one_hot":
+        return 0.0  # a choice is at the bounds by its nature
     low, high = action_spec.bounds(actions)
     margin = 1e-3 * (high - low)
     return ((actions <= low + margin) | (actions >= high - margin)).float().mean().item()

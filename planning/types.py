@@ -150,7 +150,8 @@ class Plan:
         cost: its cost.
         iterations: rounds of sampling done before the answer (or the deadline).
         best_costs: best cost known after each round.
-        elite_costs: mean cost of the elites of each round.
+        elite_costs: mean cost of the elites of each round; where all of a round were ruled out, that
+            of the round before.
         spread: (horizon, action_dim), standard deviation of the final sampling distribution.
         mean: (horizon, action_dim), mean of the final sampling distribution.
         num_rollouts: imagined sequences in total.
@@ -160,6 +161,11 @@ class Plan:
         uncertainty: (horizon,), how far the members of an ensemble are apart along `actions`; None
             where the world model has one member.
         saturation: share of the values of `actions` that lie at a bound, 0 to 1.
+        warnings: what a user should know of this plan, one line each; empty if all is well.
+        num_ruled_out: imagined sequences whose cost was NaN or infinite.
+        num_differentiated: imagined sequences whose gradients were computed too.
+        source: which part of the planner proposed `actions`, if it has several.
+        elites: (elites, horizon, action_dim), the best sequences of the last round, best first.
     """
 
     actions: Tensor
@@ -174,6 +180,11 @@ class Plan:
     elite_cost_spreads: Sequence[float] = ()
     uncertainty: Tensor | None = None
     saturation: float = 0.0
+    warnings: tuple[str, ...] = ()
+    num_ruled_out: int = 0
+    num_differentiated: int = 0
+    source: str = ""
+    elites: Tensor | None = None
 
 
 class Planner(Protocol):
@@ -194,6 +205,7 @@ class Planner(Protocol):
         generator: Generator,
         previous_plan: Plan | None = None,
         executed_steps: int = 0,
+        previous_action: Tensor | None = None,
         deadline_seconds: float | None = None,
     ) -> Plan:
         """Returns the best plan found; at the deadline, the best so far.
@@ -206,13 +218,15 @@ class Planner(Protocol):
             generator: randomness; the same generator state gives the same plan.
             previous_plan: the plan made before, for a warm start.
             executed_steps: how many of its actions have been executed since, up to all.
+            previous_action: (dimension of one step of the environment,), raw units: what was
+                executed last, for limits of change; None at the beginning of an episode.
             deadline_seconds: no round begins that would end later, judging by the longest so far;
                 the first always runs.
 
         Raises:
             ValueError: if the deadline is not positive, or if `previous_plan` has another shape,
                 or fewer steps than were executed.
-            FloatingPointError: if no sequence has a finite cost: any action chosen then would be
-                meaningless.
+            FloatingPointError: if no sequence of the first round has a finite cost: any action
+                chosen then would be meaningless.
         """
         ...

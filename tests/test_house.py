@@ -45,6 +45,7 @@ HOOK = ("jepa/__init__.py", "data_pipelines")  # lets torchvision live with a CP
 # A library that is wrapped, and how many files may name it.
 WRAPPED = {
     "av": 2,  # the decoder, and the writing of videos
+    "cma": 1,
     "decord": 1,
     "fsspec": 1,
     "gym_pusht": 1,

