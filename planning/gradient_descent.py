@@ -125,7 +125,8 @@ class Descent:
         self._keep(scores.costs.to(self.best_costs))
         half_range = self.space.half_range
         is_lost = scores.costs.isinf()
-        gradients = scores.gradients * half_range  # with respect to half-ranges
+        # With respect to half-ranges, where they may overflow.
+        gradients = (scores.gradients * half_range).nan_to_num(0.0, 0.0, 0.0)
         direction, moments = adam_direction(self.moments, gradients, betas=self.betas)
         size = (self.step_size * scale * self.shares)[:, None, None]
         moved = self.space.clip(self.sequences - size * half_range * direction)

@@ -103,6 +103,11 @@ class LatentWorld:
         return ActionSteps(actions.num_steps, "in_equal_parts" if is_sum else "repeated")
 
     @property
+    def context_frames(self) -> int:
+        """Frames that rollouts were trained to start from: the latest, and those before it."""
+        return self.model.context_frames
+
+    @property
     def seconds_per_step(self) -> float | None:
         """How long a step of an environment must last; None if any will do.
 
@@ -123,7 +128,7 @@ class LatentWorld:
         """Where the model is."""
         return self.model.action_mean.device
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, frame: np.ndarray, state: np.ndarray | None = None) -> Latent:
         """Encodes one frame.
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from planning.action_space import ActionSpec
 from planning.costs import GoalDistance, Reduction
 from planning.goal_pursuit import WITHIN_ONE_STEP, ArrivalRule, CostMaker, GoalPursuit
 from planning.latent_world import LatentWorld
+from planning.recent_past import RecentPast
 from planning.search import Problem
 from planning.types import Cost, Environment, Goal, Latent, Plan, Planner, TimeStep
 
@@ -156,6 +157,7 @@ class PlanningPolicy:
         self._spec: ActionSpec | None = None  # of the world model's actions, here
         self._seen: tuple[TimeStep, Latent] | None = None
         self._last_action: np.ndarray | None = None
+        self._past, self._memory = RecentPast(world), None
         self._num_steps = 0
 
     def __call__(
@@ -171,7 +173,9 @@ class PlanningPolicy:
         problem = self.prepare(environment, time_step)
         if problem is not None:
             start, *_ = problem
-            options = {k: v for k, v in problem._asdict().items() if k != "start"}
+            options = {k: v for k, v in problem._asdict().items() if k not in ("start", "memory")}
+            if problem.memory is not None:
+                options["memory"] = problem.memory
             deadline = self.deadline_seconds
             self.accept(self.planner.plan(self.world, start, **options, deadline_seconds=deadline))
         return self.act()
@@ -187,6 +191,7 @@ class PlanningPolicy:
         if self._queue:
             return None
         begins_anew = has_new_goal or not self.plans
+        self._memory = self._past.memory()
         return Problem(
             start=now,
             cost=pursuit.cost,
@@ -195,6 +200,7 @@ class PlanningPolicy:
             previous_plan=None if begins_anew else self.plans[-1].plan,
             executed_steps=0 if begins_anew else self.execute_steps,
             previous_action=_tensor(self._last_action, like=now),
+            memory=self._memory,
         )
 
     def accept(self, plan: Plan) -> None:
@@ -206,7 +212,7 @@ class PlanningPolicy:
         assert self._seen is not None and self._pursuit is not None
         refuse_not_finite(plan)
         now, pursuit = self._seen[1], self._pursuit
-        imagined = imagined_distances(self.world, now, plan, pursuit.goal)
+        imagined = imagined_distances(self.world, now, plan, pursuit.goal, memory=self._memory)
         distance = self.latent_distances[-1]
         step = self._num_steps
         record = PlanRecord(step, plan, imagined, distance, pursuit.index, step)
@@ -219,7 +225,9 @@ class PlanningPolicy:
     def act(self) -> np.ndarray:
         """Returns the next action of the plan."""
         self._num_steps += 1
+        assert self._seen is not None
         self._last_action = self._queue.pop(0)
+        self._past.add(self._seen[1], self._last_action)
         return self._last_action
 
     def observe(self, time_step: TimeStep) -> Latent:
@@ -263,10 +271,18 @@ def joined_spec(world: LatentWorld, environment: Environment) -> ActionSpec:
     return world.action_steps.joined(environment.action_spec)
 
 
-def imagined_distances(world: LatentWorld, start: Latent, plan: Plan, goal: Latent) -> np.ndarray:
+def imagined_distances(
+    world: LatentWorld,
+    start: Latent,
+    plan: Plan,
+    goal: Latent,
+    *,
+    memory: Any = None,  # noqa: ANN401 - the world model's own
+) -> np.ndarray:
     """Returns the latent distance to the goal after each action of a plan: (horizon,)."""
+    options = {} if memory is None else {"memory": memory}
     with torch.inference_mode():
-        imagined = world.rollout(start, plan.actions[None])
+        imagined = world.rollout(start, plan.actions[None], **options)
         return world.distance(imagined.tokens, goal.tokens)[0].cpu().numpy()
 
 

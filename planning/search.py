@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple
 
@@ -52,10 +52,12 @@ class Scores(NamedTuple):
         costs: (samples,), infinite where a sequence is ruled out. In the first round at least one
             is finite.
         gradients: (samples, steps, dim), of the costs, finite; None if nobody asked.
+        num_unscored: how many, at the end, there was no time for; their costs are infinite.
     """
 
     costs: Tensor
     gradients: Tensor | None = None
+    num_unscored: int = 0
 
     def best(self, num_best: int) -> Tensor:
         """Returns the indices of the best, best first: fewer, or none, where fewer are finite."""
@@ -64,6 +66,9 @@ class Scores(NamedTuple):
 
 
 Search = Generator[Candidates, Scores, ActionDistribution]
+
+FIRST_ROUND_SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)  # of the samples, when nobody knows their time yet
+GRADIENTS_TAKE = 4  # times as long as costs alone, until that has been measured
 
 
 class Problem(NamedTuple):
@@ -76,6 +81,7 @@ class Problem(NamedTuple):
     previous_plan: Plan | None = None
     executed_steps: int = 0
     previous_action: Tensor | None = None
+    memory: object = None
 
 
 @dataclass(frozen=True)
@@ -125,11 +131,19 @@ class SearchPlanner(ABC):
         previous_plan: Plan | None = None,
         executed_steps: int = 0,
         previous_action: Tensor | None = None,
+        memory: object = None,
         deadline_seconds: float | None = None,
     ) -> Plan:
         """Returns the best plan found; see `planning.types.Planner`."""
         problem = Problem(
-            start, cost, action_spec, generator, previous_plan, executed_steps, previous_action
+            start,
+            cost,
+            action_spec,
+            generator,
+            previous_plan,
+            executed_steps,
+            previous_action,
+            memory,
         )
         return plan_together(self, world, [problem], deadline_seconds=deadline_seconds)[0]
 
@@ -149,30 +163,26 @@ def plan_together(
         world: imagines.
         problems: at least one; their starts have one shape.
         deadline_seconds: for all of them: no round begins that would end after it, judging by the
-            longest so far; the first always runs. None: search to the end.
+            longest so far. The first goes part by part, and what there is no time for is not
+            scored; its first eighth always is. None: search to the end.
 
     Raises:
         ValueError: if the deadline is not positive, if a previous plan does not fit, if the planner
             cannot plan such actions, or if it needs gradients and the costs have none.
         FloatingPointError: if no sequence of the first round has a finite cost.
     """
-    began = time.perf_counter()
-    if deadline_seconds is not None and not deadline_seconds > 0:
-        raise ValueError(
-            f"deadline_seconds must be above 0, got {deadline_seconds}; None plans to the end"
-        )
+    clock = _Clock(deadline_seconds)
     # Tensors of a caller's inference mode could be part of no graph, so it is left while planning.
     with torch.inference_mode(False), torch.no_grad():
         searches = [_Progress.begin(planner, problem) for problem in problems]
-        longest, before = 0.0, began
         while groups := _alike(searches):
+            is_first = not any(search.best_costs for search in searches)
             for group in groups:
-                _score(world, group)
-            now = time.perf_counter()
-            longest, before = max(longest, now - before), now
-            if deadline_seconds is not None and now - began + longest > deadline_seconds:
-                break
-        return [search.finish(time.perf_counter() - began) for search in searches]
+                if is_first or clock.allows(group):
+                    _score(world, group, clock)
+                else:
+                    return [search.finish(clock.seconds()) for search in searches]
+        return [search.finish(clock.seconds()) for search in searches]
 
 
 def refuse_counts_below_one(**counts: int) -> None:
@@ -263,9 +273,9 @@ class _Progress:
         if not self.best_costs:
             self.first_contrast = contrast(scores.costs)
         self.elites = actions[best] if len(best) else self.elites
-        self.num_rollouts += len(actions)
-        self.num_ruled_out += int(scores.costs.isinf().sum())
-        self.num_differentiated += 0 if scores.gradients is None else len(actions)
+        self.num_rollouts += (num_scored := len(actions) - scores.num_unscored)
+        self.num_ruled_out += int(scores.costs.isinf().sum()) - scores.num_unscored
+        self.num_differentiated += 0 if scores.gradients is None else num_scored
         self.best_costs.append(self.best_cost)
         self.elite_costs.append(costs.mean().item() if len(best) else self.elite_costs[-1])
         spread = costs.std(correction=0).item() if len(best) else self.elite_cost_spreads[-1]
@@ -339,38 +349,146 @@ def _alike(searches: Sequence[_Progress]) -> list[list[_Progress]]:
     return list(groups.values())
 
 
-def _score(world: WorldModel, searches: Sequence[_Progress]) -> None:
+class _Clock:
+    """How long rounds take, and whether there is time for another.
+
+    Args:
+        deadline_seconds: from now on; None: there is time for everything.
+    """
+
+    def __init__(self, deadline_seconds: float | None) -> None:
+        if deadline_seconds is not None and not deadline_seconds > 0:
+            raise ValueError(
+                f"deadline_seconds must be above 0, got {deadline_seconds}; None plans to the end"
+            )
+        self.deadline_seconds = math.inf if deadline_seconds is None else deadline_seconds
+        self._began = time.perf_counter()
+        self._longest: dict[bool, float] = {}  # of the rounds with gradients, and of the others
+
+    def seconds(self) -> float:
+        """Returns how much time has passed."""
+        return time.perf_counter() - self._began
+
+    def allows(self, searches: Sequence[_Progress]) -> bool:
+        """Returns whether a round of these would end in time, as far as is known."""
+        if (expected := self._longest.get(_needs_gradients(searches))) is None:
+            expected = GRADIENTS_TAKE * max(self._longest.values(), default=0.0)
+        return self.seconds() + expected <= self.deadline_seconds
+
+    def note(self, seconds: float, *, needs_gradients: bool) -> None:
+        """Takes note of how long a round took, with what the planner made of it."""
+        longest = self._longest.get(needs_gradients, 0.0)
+        self._longest[needs_gradients] = max(longest, seconds)
+
+    def parts(self, count: int, *, needs_gradients: bool) -> Iterator[slice]:
+        """Yields the samples to score, in one part where the time of a round is known."""
+        began, first = self.seconds(), 0
+        is_known = needs_gradients in self._longest or math.isinf(self.deadline_seconds)
+        shares = (1.0,) if is_known else FIRST_ROUND_SHARES
+        for share in shares:
+            end = max(math.ceil(share * count), first)
+            taken = self.seconds() - began
+            if first and self.seconds() + taken * (end - first) / first > self.deadline_seconds:
+                break
+            if end > first:
+                yield slice(first, end)
+            first = end
+
+
+class _Scored(NamedTuple):
+    """A part of a round: actions, costs, gradients and disagreement of each sample."""
+
+    actions: Tensor
+    costs: Tensor
+    gradients: Tensor | None
+    disagreement: Tensor | None
+
+
+def _needs_gradients(searches: Sequence[_Progress]) -> bool:
+    wish = searches[0].candidates
+    return wish is not None and wish.needs_gradients
+
+
+def _score(world: WorldModel, searches: Sequence[_Progress], clock: _Clock) -> None:
     """Imagines and scores the candidates of searches, and sends each what it asked for."""
-    wishes = [search.candidates for search in searches]
-    sequences = [wish.sequences for wish in wishes if wish is not None]
-    needs_gradients = wishes[0] is not None and wishes[0].needs_gradients
-    with torch.set_grad_enabled(needs_gradients):
-        if needs_gradients:
-            sequences = [part.detach().clone().requires_grad_() for part in sequences]
-        decoded = [s.space.decode(part) for s, part in zip(searches, sequences, strict=True)]
-        starts = [s.problem.start for s in searches]
-        if needs_gradients:  # what was encoded in inference mode can be part of no graph
-            starts = [start.map(torch.clone) for start in starts]
-        imagined = _imagine(world, starts, decoded)
-        costs = [
-            s.problem.cost(latent, actions)
-            for s, latent, actions in zip(searches, imagined, decoded, strict=True)
-        ]
-        gradients = _gradients(costs, sequences) if needs_gradients else [None] * len(searches)
-    parts = zip(searches, decoded, costs, gradients, imagined, strict=True)
-    for search, actions, cost, gradient, latent in parts:
-        scores = Scores(search.ruled_in(cost.detach()), gradient)
-        disagreement = latent.disagreement
-        known = None if disagreement is None else disagreement.detach()
-        search.note(actions.detach(), scores, known)
+    needs_gradients, began = _needs_gradients(searches), clock.seconds()
+    wishes = [search.candidates.sequences for search in searches if search.candidates is not None]
+    evaluate = _evaluate_with_gradients if needs_gradients else _evaluate
+    parts = [
+        evaluate(world, searches, [sequences[part] for sequences in wishes])
+        for part in clock.parts(len(wishes[0]), needs_gradients=needs_gradients)
+    ]
+    for search, sequences, scored in zip(searches, wishes, zip(*parts, strict=True), strict=True):
+        joined = _Scored(*(_joined(column) for column in zip(*scored, strict=True)))  # pyright: ignore
+        missing = len(sequences) - len(joined.costs)
+        actions, costs = joined.actions, search.ruled_in(joined.costs)
+        gradients = joined.gradients
+        if missing:
+            actions = torch.cat((actions, search.space.decode(sequences[-missing:])))
+            costs = torch.cat((costs, costs.new_full((missing,), torch.inf)))
+            if gradients is not None:
+                gradients = torch.cat((gradients, torch.zeros_like(sequences[-missing:])))
+        search.note(actions, Scores(costs, gradients, missing), joined.disagreement)
+    clock.note(clock.seconds() - began, needs_gradients=needs_gradients)
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    present = [part for part in parts if part is not None]
+    return torch.cat(present) if len(present) > 1 else next(iter(present), None)
+
+
+def _evaluate(
+    world: WorldModel, searches: Sequence[_Progress], sequences: Sequence[Tensor]
+) -> list[_Scored]:
+    """Imagines and scores sequences (samples, steps, dim) of each search."""
+    decoded = [s.space.decode(part) for s, part in zip(searches, sequences, strict=True)]
+    imagined = _imagine(world, [search.problem for search in searches], decoded)
+    scored = []
+    for search, latent, actions in zip(searches, imagined, decoded, strict=True):
+        cost = search.problem.cost(latent, actions)
+        if cost.shape != actions.shape[:1]:
+            raise ValueError(
+                f"the cost of {len(actions)} sequences must be ({len(actions)},), one number "
+                f"each, got {tuple(cost.shape)}"
+            )
+        scored.append(_Scored(actions, cost, None, latent.disagreement))
+    return scored
+
+
+def _evaluate_with_gradients(
+    world: WorldModel, searches: Sequence[_Progress], sequences: Sequence[Tensor]
+) -> list[_Scored]:
+    """The same, with the gradients of the costs."""
+    with torch.enable_grad():
+        leaves = [part.detach().clone().requires_grad_() for part in sequences]
+        scored = _evaluate(world, searches, leaves)
+        gradients = _gradients([part.costs for part in scored], leaves)
+    return [
+        _Scored(
+            part.actions.detach(),
+            part.costs.detach(),
+            gradient,
+            None if part.disagreement is None else part.disagreement.detach(),
+        )
+        for part, gradient in zip(scored, gradients, strict=True)
+    ]
 
 
 def _imagine(
-    world: WorldModel, starts: Sequence[Latent], actions: Sequence[Tensor]
+    world: WorldModel, problems: Sequence[Problem], actions: Sequence[Tensor]
 ) -> list[Latent]:
-    """Imagines the candidates of each start, of equal shape, in one call."""
-    if len(starts) == 1:
-        return [world.rollout(starts[0], actions[0])]
+    """Imagines the candidates of each problem, of equal shape, in one call if none has a memory."""
+    starts = [problem.start for problem in problems]
+    if torch.is_grad_enabled():  # what was encoded in inference mode can be part of no graph
+        starts = [start.map(torch.clone) for start in starts]
+    if len(starts) == 1 or any(problem.memory is not None for problem in problems):
+        each = zip(problems, starts, actions, strict=True)
+        return [
+            world.rollout(start, part)
+            if problem.memory is None
+            else world.rollout(start, part, memory=problem.memory)
+            for problem, start, part in each
+        ]
     tokens = torch.stack([start.tokens for start in starts])
     together = Latent(tokens, _stacked([start.state for start in starts]))
     imagined = world.rollout(together, torch.stack(list(actions)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from torch import Generator, Tensor
@@ -88,11 +88,17 @@ class WorldModel(Protocol):
         """Encodes one camera frame (height, width, 3) uint8, once."""
         ...
 
-    def rollout(self, start: Latent, actions: Tensor) -> Latent:
+    def rollout(
+        self,
+        start: Latent,
+        actions: Tensor,
+        *,
+        memory: Any = None,  # noqa: ANN401 - the world model's own
+    ) -> Latent:
         """Imagines `actions` (samples, horizon, action_dim) from one start.
 
         Or from several: tokens (environments, tokens, dim) and actions (environments, samples,
-        horizon, action_dim).
+        horizon, action_dim). `memory` is what the world model knows of frames before the start.
 
         Returns:
             Latents after each action: tokens (samples, horizon, tokens, dim), after the
@@ -150,8 +156,8 @@ class Plan:
         cost: its cost.
         iterations: rounds of sampling done before the answer (or the deadline).
         best_costs: best cost known after each round.
-        elite_costs: mean cost of the elites of each round; where all of a round were ruled out, that
-            of the round before.
+        elite_costs: mean cost of the elites of each round; where all of a round were ruled out,
+            that of the round before.
         spread: (horizon, action_dim), standard deviation of the final sampling distribution.
         mean: (horizon, action_dim), mean of the final sampling distribution.
         num_rollouts: imagined sequences in total.

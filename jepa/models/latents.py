@@ -324,7 +324,9 @@ class PooledTokens(LatentSpace):
 
     def distance(self, latents: Tensor, goal: Tensor) -> Tensor:
         """Root of the mean squared difference."""
-        return (latents - goal).square().mean((-2, -1)).sqrt()
+        difference = (latents - goal).flatten(-2)
+        # Unlike a root of squares, a norm has a gradient at 0, which is 0.
+        return torch.linalg.vector_norm(difference, dim=-1) / difference.shape[-1] ** 0.5
 
 
 class FrameMoments:

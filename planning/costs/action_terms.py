@@ -40,7 +40,8 @@ class ActionChange:
     Args:
         order: 1: of actions; 2: of their differences, the jerk where actions are velocities.
         executed: (any number, action_dim), the actions executed last, oldest first: the plan is to
-            go on from them. None: there are none yet.
+            go on from them. None: there are none yet. Fixed for the life of the cost: where a cost
+            is made once for a goal, limit the change with `ActionSpec.max_change` instead.
         scale: see `ActionSize`.
 
     Raises:

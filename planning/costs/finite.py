@@ -14,6 +14,11 @@ def finite_costs(costs: Tensor) -> Tensor:
     """
     is_finite = costs.isfinite()
     if not is_finite.any():
+        if not (costs.isnan().any() or costs.isneginf().any()):
+            raise FloatingPointError(
+                f"all {costs.numel()} imagined costs are infinite: constraints rule out every "
+                "sequence; loosen them, start outside of what they forbid, or imagine more"
+            )
         raise FloatingPointError(
             f"all {costs.numel()} imagined costs are NaN or infinite; "
             "check the checkpoint and the camera frame"

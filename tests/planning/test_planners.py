@@ -277,7 +277,7 @@ def test_when_no_cost_is_finite_it_raises_and_gives_no_action(planner_class, mak
     cost = costly_where(lambda actions: actions[:, 0, 0] > -INF, value, problem.cost)
     previous = problem.solved_by(planner_class(horizon=2))
     for options in ({}, {"previous_plan": previous}):
-        with pytest.raises(FloatingPointError, match=r"all .* imagined costs are NaN or infinite"):
+        with pytest.raises(FloatingPointError, match=r"all .* imagined costs are"):
             problem.solved_by(planner_class(horizon=2), cost=cost, **options)
 
 

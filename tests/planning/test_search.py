@@ -8,6 +8,7 @@ import torch
 
 from planning.action_sampling import ActionDistribution
 from planning.planners.cem import CEM
+from planning.planners.gradient import Gradient
 from planning.search import Candidates, Problem, Scores, SearchPlanner, plan_together
 from planning.types import Latent
 
@@ -71,6 +72,15 @@ def test_gradients_that_are_not_finite_are_zero_and_spoil_no_other(make_problem)
     planner = Fixed(1, (((0.5,),), ((0.0,),)), needs_gradients=True, told=(told,))
     made.solved_by(planner, cost=lambda imagined, actions: (actions - 0.0).sqrt().sum((1, 2)))
     assert told[0].gradients.flatten().tolist() == pytest.approx([0.5 * 0.5**-0.5, 0])
+
+
+def test_a_gradient_that_is_infinite_in_half_ranges_moves_nothing(make_problem):
+    made = make_problem((1.0,), low=(-1e30,), high=(1e30,))
+    plan = made.solved_by(
+        Gradient(horizon=1, num_iterations=3),
+        cost=lambda latent, actions: 1e20 * actions[:, 0, 0],
+    )
+    assert plan.actions.isfinite().all() and plan.mean.isfinite().all()
 
 
 def test_starts_encoded_in_inference_mode_have_gradients_too(make_problem):
@@ -216,3 +226,71 @@ def test_searches_that_ask_for_different_things_are_scored_each_by_itself(make_p
     plans = plan_together(Moody(1), made[0].world, [problem_of(m) for m in made])
     assert [plan.num_rollouts for plan in plans] == [4, 5]
     assert [plan.num_differentiated for plan in plans] == [0, 3]
+
+
+def test_a_first_round_that_takes_too_long_is_cut_where_the_time_ends(make_problem):
+    made = make_problem((1.0,))
+
+    class Slow:
+        action_dim = 1
+
+        def rollout(self, start, actions):
+            time.sleep(0.01 * len(actions))
+            return made.world.rollout(start, actions)
+
+    planner = Fixed(1, tuple(((0.01 * index,),) for index in range(80)), told=([],))
+    plan = replace(made, world=Slow()).solved_by(planner, deadline_seconds=0.3)
+    assert plan.seconds < 0.35  # all of them would have taken 0.8
+    assert 10 <= plan.num_rollouts <= 30
+    assert plan.num_ruled_out == 0
+    assert plan.actions.item() == pytest.approx(0.01 * (plan.num_rollouts - 1))
+
+
+def test_the_first_eighth_is_scored_whatever_the_deadline(make_problem):
+    planner = Fixed(1, tuple(((0.01 * index,),) for index in range(16)), told=([],))
+    plan = make_problem((1.0,)).solved_by(planner, deadline_seconds=1e-9)
+    assert (plan.iterations, plan.num_rollouts) == (1, 2)
+
+
+def test_in_parts_and_at_once_the_scores_are_the_same(make_problem):
+    sequences = tuple(((0.1 * index,), (0.2,)) for index in range(9))
+    for needs_gradients in (False, True):
+        told = []
+        planner = Fixed(2, sequences, needs_gradients=needs_gradients, told=(told,))
+        for deadline in (None, 1e6):
+            make_problem((1.0,)).solved_by(planner, deadline_seconds=deadline)
+        at_once, in_parts = told
+        assert torch.equal(at_once.costs, in_parts.costs)
+        if needs_gradients:
+            assert torch.equal(at_once.gradients, in_parts.gradients)
+
+
+def test_a_cost_of_another_shape_is_refused(make_problem):
+    planner = Fixed(1, (((0.5,),), ((0.1,),)), told=([],))
+    for bad in (lambda latent, actions: actions.sum(1), lambda latent, actions: actions.sum()):
+        with pytest.raises(ValueError, match=r"the cost of 2 sequences must be \(2,\)"):
+            make_problem((1.0,)).solved_by(planner, cost=bad)
+
+
+def test_constraints_that_rule_out_everything_are_no_broken_checkpoint(make_problem):
+    planner = Fixed(1, (((0.5,),),), told=([],))
+    with pytest.raises(FloatingPointError, match="constraints rule out every sequence"):
+        make_problem((1.0,)).solved_by(
+            planner, cost=lambda latent, actions: torch.full((1,), torch.inf)
+        )
+
+
+def test_what_is_remembered_goes_to_the_world_model(make_problem):
+    made, asked = make_problem((1.0,)), []
+
+    class Remembers:
+        action_dim = 1
+
+        def rollout(self, start, actions, *, memory=None):
+            asked.append(memory)
+            return made.world.rollout(start, actions)
+
+    planner = Fixed(1, (((0.5,),),), told=([],))
+    problems = [problem_of(made, memory=word) for word in ("one", "two", None)]
+    plan_together(planner, Remembers(), problems)
+    assert asked == ["one", "two", None]
