@@ -24,12 +24,14 @@ class Verb(NamedTuple):
         keeps_verb: the verb is the first argument of `main` (one module, several verbs).
         standalone: `main` can also be started without `jepa`: it reads --debug itself, and takes
             the name by which it was called.
+        fault_code: the exit code of a fault of ours; not 1 where 1 is a result of the verb.
     """
 
     module: str
     summary: str
     keeps_verb: bool = False
     standalone: bool = False
+    fault_code: int = 1
 
 
 VERBS = {
@@ -48,7 +50,7 @@ VERBS = {
         "jepa.checkpoints.__main__", "official, Hugging Face and timm weights, in and out"
     ),
     "export": Verb("jepa.export", "encoder and predictors for torch.export and ONNX"),
-    "plan": Verb("planning.__main__", "actions that reach a goal image"),
+    "plan": Verb("planning.__main__", "actions that reach a goal image", fault_code=3),
 }
 # `jepa predict` on files of one's own needs no config.
 PREDICT_FILES = Verb("jepa.feature_extraction", "tokens of videos and images")
@@ -61,12 +63,19 @@ def main(argv: list[str] | None = None) -> int:
         argv: the arguments after the program's name; the process's own if None.
 
     Returns:
-        The exit code: 0 done, 2 something the user can mend, 1 a fault of ours, 130 interrupted.
+        The exit code: 0 done, 2 something the user can mend, 1 a fault of ours (3 of `plan`,
+        where 1 is a result), 130 interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    return command_line.run(lambda args: _dispatch(args, debug=debug), arguments, debug=debug)
+    verb = VERBS.get(arguments[0]) if arguments else None
+    return command_line.run(
+        lambda args: _dispatch(args, debug=debug),
+        arguments,
+        debug=debug,
+        fault_code=1 if verb is None else verb.fault_code,
+    )
 
 
 def _dispatch(arguments: list[str], *, debug: bool) -> int:

@@ -1,7 +1,7 @@
 """What the command line owes its user: one clear line for a fault of theirs, never a traceback.
 
-Exit codes: 0 done, 2 something the user can mend, 1 a fault of ours, 130 interrupted by
-Ctrl-C, 143 by SIGTERM.
+Exit codes: 0 done, 2 something the user can mend, 1 a fault of ours (of `jepa plan` 3: there 1 is a
+result, such as a goal that was not reached), 130 interrupted by Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
@@ -42,13 +42,20 @@ class OneLineParser(argparse.ArgumentParser):
         raise SystemExit(f"{message} ({self.prog} --help)")
 
 
-def run(command: Callable[[list[str]], int], arguments: list[str], *, debug: bool = False) -> int:
+def run(
+    command: Callable[[list[str]], int],
+    arguments: list[str],
+    *,
+    debug: bool = False,
+    fault_code: int = 1,
+) -> int:
     """Runs a command and turns whatever it raises into one line and an exit code.
 
     Args:
         command: takes the arguments, returns the exit code.
         arguments: handed to the command.
         debug: let the traceback through instead.
+        fault_code: the exit code of a fault of ours.
 
     Returns:
         The exit code.
@@ -70,10 +77,10 @@ def run(command: Callable[[list[str]], int], arguments: list[str], *, debug: boo
         return 2
     except BrokenPipeError as error:
         if _standard_output_is_read():
-            return _report(error, debug=debug)
+            return _report(error, debug=debug, fault_code=fault_code)
         return 141
     except Exception as error:
-        return _report(error, debug=debug)
+        return _report(error, debug=debug, fault_code=fault_code)
 
 
 @contextmanager
@@ -153,12 +160,12 @@ def _state_dict_mismatch(message: str) -> str:
     return f"the checkpoint does not fit the configured {model}: {shown}"
 
 
-def _report(error: Exception, *, debug: bool) -> int:
+def _report(error: Exception, *, debug: bool, fault_code: int) -> int:
     if debug:
         traceback.print_exc()
     else:
         _write_error(describe(error))
-    return 2 if is_expected(error) else 1
+    return 2 if is_expected(error) else fault_code
 
 
 def _write_error(message: str) -> None:

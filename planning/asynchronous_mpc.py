@@ -8,6 +8,8 @@ and gets an action at once: finite, inside the bounds, or an error that stops th
 
 from __future__ import annotations
 
+import copy
+import logging
 import math
 import queue
 import threading
@@ -34,7 +36,10 @@ from planning.mpc import (
     joined_spec,
     refuse_not_finite,
 )
+from planning.standstill import binary_grippers, keeps_limits, standing_still
 from planning.types import Cost, Environment, Latent, Plan, Planner, TimeStep
+
+logger = logging.getLogger(__name__)
 
 StalePolicy = Literal["continue", "hold", "zero"]
 REMEMBERED_DURATIONS = 5
@@ -51,7 +56,8 @@ class PlanRequest(NamedTuple):
         begins_at_step: environment step of the plan's first action.
         previous_plan: the plan received last, for a warm start.
         executed_steps: of its actions that will have passed by then, in actions of the model.
-        previous_action: what was executed last, if nothing is pending.
+        previous_action: (action_dim,), what was executed last; at first what stands still.
+        moving_steps: of the pending steps; in those after them the robot stands still.
     """
 
     time_step: TimeStep
@@ -60,7 +66,8 @@ class PlanRequest(NamedTuple):
     begins_at_step: int
     previous_plan: Plan | None
     executed_steps: int
-    previous_action: np.ndarray | None
+    previous_action: np.ndarray
+    moving_steps: int
 
 
 class Answer(NamedTuple):
@@ -106,7 +113,8 @@ class AsynchronousPolicy:
     """A policy that answers at once, with a planner working beside it.
 
     Holds the state of one episode, and a thread: use it in a `with` block, or call `close`. At the
-    beginning, before there is any plan, it stands still (the zero action).
+    beginning, before there is any plan, it stands still: the zero action, and later binary grippers
+    as they were. Each action is within the limits, seen from the one before.
 
     Args:
         world: the trained world model; only the worker uses it.
@@ -116,7 +124,10 @@ class AsynchronousPolicy:
             that are places, not speeds.
         max_hold_steps: after so many held steps it stands still.
         lead_steps: environment steps from the camera frame to the plan's first action. None: as
-            many as the slowest of the last plans took.
+            many as the slowest of the last plans took (without the first plan, once there are
+            others), but no more than until the robot would stand still. Rounded up to a multiple of
+            the steps that an action of the world model spans. Who stands still does not wait: a
+            plan that is there begins.
         execute_steps: at least so many actions of each plan (of the world model) are executed.
         cost_of: makes the cost of a goal; None: the latent distance to it.
         goals: images, pursued one after the other; None: the environment's goal.
@@ -125,6 +136,8 @@ class AsynchronousPolicy:
         deadline_seconds: for each plan; None plans to the end.
         period_seconds: from step to step; None: as long as a step of the environment lasts.
         on_plan: is told of each plan that takes over.
+        standstill: (action_dim,), the action that stands still; None: zero. Needed for choices and
+            for binary grippers, which have no zero.
         clock: seconds; only for measuring how long plans take.
         submit: hands a request to a worker; None: a thread of its own.
 
@@ -153,6 +166,7 @@ class AsynchronousPolicy:
         deadline_seconds: float | None = None,
         period_seconds: float | None = None,
         on_plan: Callable[[PlanRecord], None] | None = None,
+        standstill: Sequence[float] | None = None,
         clock: Callable[[], float] = time.monotonic,
         submit: Submit | None = None,
     ) -> None:
@@ -173,13 +187,16 @@ class AsynchronousPolicy:
         self._future: Future[Answer] | None = None
         self._request: PlanRequest | None = None  # whose plan has not taken over
         self._answer: Answer | None = None  # to it, once it is there
-        self._motion = _Motion(stale, max_hold_steps)
+        self._error: BaseException | None = None  # what the worker raised
+        self._motion = _Motion(stale, max_hold_steps, standstill)
+        self._first_seconds = 0.0  # of the first plan, which is slower than others: all is cold
         self._durations: deque[float] = deque(maxlen=REMEMBERED_DURATIONS)
         self._pursuit: GoalPursuit | None = None
         self._spec: ActionSpec | None = None  # of the world model's actions, here
         self._has_arrived = False
         self._num_steps = 0
-        self._took_over_at = 0  # the step at which the plan began to be executed
+        self._num_moved = 0  # steps since the requested plan could begin, that did not stand still
+        self._executes_until = 0  # the step from which another plan may take over
         self._frame_step = 0  # the step of the camera frame behind it
 
     # ------------------------------------------------------------------ the loop's side
@@ -196,10 +213,17 @@ class AsynchronousPolicy:
         self.close()
 
     def close(self) -> None:
-        """Ends the worker: a plan that is being made stops at its next round."""
+        """Ends the worker: a plan that is being made stops at its next round.
+
+        Waits at most `CLOSING_SECONDS`; a warning tells if the worker is busy even then.
+        """
         self._is_closing.set()
-        if self._worker is not None:
-            self._worker.close()
+        if self._worker is not None and not self._worker.close():
+            logger.warning(
+                "the planner is still busy %g s after it was told to end; its thread goes on until "
+                "its rollout is done",
+                CLOSING_SECONDS,
+            )
 
     def __call__(
         self, environment: Environment, time_step: TimeStep, generator: np.random.Generator
@@ -207,12 +231,19 @@ class AsynchronousPolicy:
         """Returns the next action at once.
 
         Raises:
-            Exception: what the worker raised, for example FloatingPointError for NaN costs.
+            Exception: what the worker raised, for example FloatingPointError for NaN costs; at
+                every call from then on.
+            RuntimeError: if the policy was closed.
+            ValueError: if the environment's actions do not say what stands still.
         """
+        if self._is_closing.is_set():
+            raise RuntimeError("this policy was closed; make a new one for each episode")
+        if self._error is not None:
+            raise self._error
         self._begin(environment)
         self._receive()
         self._ask(time_step)
-        action = environment.action_spec.validate(self._next_action())
+        action = self._next_action()
         self._num_steps += 1
         return action
 
@@ -229,41 +260,45 @@ class AsynchronousPolicy:
         return None if self._pursuit is None else self._pursuit.known_reached_distance
 
     def stop_action(self) -> np.ndarray:
-        """What the robot is told when the loop fails: the last action to "hold", else zero."""
+        """What the robot is told when the loop ends: the last action to "hold", else rest."""
         return self._motion.bridge()
 
     def _begin(self, environment: Environment) -> None:
         if self._pursuit is not None:
             return
-        self._spec = joined_spec(self.world, environment)
-        self._motion.standstill = environment.action_spec.validate(
-            np.zeros(environment.action_spec.dim)
-        )
         if self._period is None:
             self._period = 1 / environment.frames_per_second
+        self._spec = joined_spec(self.world, environment, period_seconds=self._period)
+        self._motion.begin(environment.action_spec)
         goals = self._goals if self._goals is not None else [environment.goal.frame]
         self._pursuit = GoalPursuit(self.world, goals, cost_of=self._cost_of, rule=self._arrival)
 
     def _ask(self, time_step: TimeStep) -> None:
         """Sends the worker its next request, if it is free and it is time."""
-        step, lead = self._num_steps, self._lead()
-        keeps = self.execute_steps * self.world.action_steps.num_steps
-        if self._request is not None or (self.plans and step + lead < self._took_over_at + keeps):
+        if self._request is not None:
             return
-        pending = self._motion.upcoming(lead)
+        step, lead = self._num_steps, self._lead()
+        if step + lead < self._executes_until:
+            return
+        pending, moving = self._motion.upcoming(lead)
         previous, executed = self._warm_start(step + lead)
+        before = self._motion.before
         self._request = PlanRequest(
-            time_step, step, pending, step + lead, previous, executed, self._motion.last
+            time_step, step, pending, step + lead, previous, executed, before, moving
         )
+        self._num_moved = 0
         self._future = self._submit(self._work, self._request)
 
     def _lead(self) -> int:
         if not self.plans:
             return 0  # it stands still until there is a first plan
-        if self.lead_steps is not None:
-            return self.lead_steps
-        assert self._period is not None
-        return max(1, math.ceil(max(self._durations) / self._period))
+        lead = self.lead_steps
+        if lead is None:
+            assert self._period is not None
+            slowest = max(self._durations or (self._first_seconds,))
+            lead = self._motion.steps_until_still(max(1, math.ceil(slowest / self._period)))
+        per_action = self.world.action_steps.num_steps  # it imagines whole actions only
+        return math.ceil(lead / per_action) * per_action
 
     def _warm_start(self, begins_at_step: int) -> tuple[Plan | None, int]:
         if not self.plans:
@@ -280,11 +315,15 @@ class AsynchronousPolicy:
             return
         if self._future is not None and self._future.done():
             future, self._future = self._future, None
-            self._note(future.result())  # raises here, in the loop, what the worker raised
+            self._error = future.exception()
+            if self._error is not None:
+                raise self._error  # here, in the loop, what the worker raised
+            self._note(future.result())
         late = self._num_steps - request.begins_at_step
-        if late >= 0 and self._answer is not None:
+        stands_still = self._num_steps >= request.step + request.moving_steps
+        if self._answer is not None and (late >= 0 or stands_still):
             (record, *_), self._answer, self._request = self._answer, None, None
-            self._take_over(record, request, late)
+            self._take_over(record, request)
         elif self.plans:
             self.lateness.num_late_plans += late == 0
             self._motion.is_late = late >= 0
@@ -292,14 +331,18 @@ class AsynchronousPolicy:
     def _note(self, answer: Answer) -> None:
         """Remembers what the worker saw, at once; the plan itself may have to wait."""
         self._answer = answer
-        self._durations.append(answer.seconds)
+        if self.plans:
+            self._durations.append(answer.seconds)
+        else:
+            self._first_seconds = answer.seconds
         self._has_arrived = answer.has_arrived
         self.latent_distances.append(answer.record.latent_distance)
 
-    def _take_over(self, record: PlanRecord, request: PlanRequest, late: int) -> None:
+    def _take_over(self, record: PlanRecord, request: PlanRequest) -> None:
+        per_action = self.world.action_steps.num_steps
         actions = self.world.action_steps.split(record.plan.actions.cpu()).numpy()
-        # Who stood still meanwhile is where the plan begins; else its first steps have passed.
-        skipped = late if self.plans and self.stale != "zero" else 0
+        # Who stood still meanwhile is where the plan begins; of other steps the time has passed.
+        skipped = self._num_moved
         if skipped >= len(actions):
             self.lateness.num_discarded_plans += 1
             return
@@ -308,13 +351,16 @@ class AsynchronousPolicy:
         record = PlanRecord(**{**vars(record), "begins_at_step": begins})
         self.plans.append(record)
         self.lateness.num_plans += 1
-        self._took_over_at, self._frame_step = self._num_steps, request.step
+        num_kept = min(self.execute_steps * per_action, len(actions) - skipped)
+        self._executes_until, self._frame_step = self._num_steps + num_kept, request.step
         if self._on_plan is not None:
             self._on_plan(record)
 
     def _next_action(self) -> np.ndarray:
         action, is_planned = self._motion.advance()
-        count = self.lateness
+        request, count = self._request, self.lateness
+        if request is not None and self._num_steps >= request.step + request.moving_steps:
+            self._num_moved += not self._motion.is_still
         if not self.plans:
             count.num_waiting_steps += 1
         else:
@@ -338,6 +384,7 @@ class AsynchronousPolicy:
         distance = pursuit.distance(now)
         start = self._imagine(now, request.pending)
         before = request.pending[-1] if len(request.pending) else request.previous_action
+        previous_action = torch.as_tensor(before).to(start.tokens)
         plan = self.planner.plan(
             self.world,
             start,
@@ -347,7 +394,7 @@ class AsynchronousPolicy:
             previous_plan=None if has_new_goal else request.previous_plan,
             executed_steps=0 if has_new_goal else request.executed_steps,
             deadline_seconds=self.deadline_seconds,
-            previous_action=None if before is None else torch.as_tensor(before).to(start.tokens),
+            previous_action=previous_action,
         )
         refuse_not_finite(plan)
         imagined = imagined_distances(self.world, start, plan, pursuit.goal)
@@ -369,49 +416,100 @@ class AsynchronousPolicy:
 
 
 class _Motion:
-    """Which action comes next: the plan's, or what bridges a gap.
+    """Which action comes next: the plan's, or what bridges a gap; inside all limits.
 
     Attributes:
-        standstill: (action_dim,), the zero action, inside the bounds.
-        last: what was executed last.
+        last: (action_dim,), what was executed last.
+        is_still: it left the robot where it was.
         is_late: the next plan should be here, and is not.
     """
 
-    def __init__(self, stale: StalePolicy, max_hold_steps: int) -> None:
+    def __init__(
+        self, stale: StalePolicy, max_hold_steps: int, standstill: Sequence[float] | None
+    ) -> None:
         self.stale: StalePolicy = stale
         self.max_hold_steps = max_hold_steps
-        self.standstill = np.zeros(0, np.float32)
         self.last: np.ndarray | None = None
-        self.is_late = False
+        self.is_still, self.is_late = True, False
+        self._standstill = standstill
+        self._spec: ActionSpec | None = None  # of one step of the environment
+        self._rest, self._grippers = np.zeros(0, np.float32), []
         self._queue: deque[np.ndarray] = deque()
         self._num_held = 0
+
+    def begin(self, spec: ActionSpec) -> None:
+        """Learns what an action is; raises ValueError if that does not say what stands still."""
+        self._spec = spec
+        self._rest = standing_still(spec, last=None, standstill=self._standstill)
+        self._grippers = binary_grippers(spec)
 
     def follow(self, actions: np.ndarray) -> None:
         """Replaces what was left of the plan before."""
         self._queue, self.is_late, self._num_held = deque(actions), False, 0
 
-    def advance(self) -> tuple[np.ndarray, bool]:
-        """Returns the next action, and whether a plan says so."""
+    def advance(self, *, is_predicted: bool = False) -> tuple[np.ndarray, bool]:
+        """Returns the next action, and whether a plan says so.
+
+        Args:
+            is_predicted: it is not executed: rounding errors outside the limits do not matter, so
+                the slow exact projection is left out where nothing else is to be mended.
+        """
+        assert self._spec is not None
+        before = self.before
         is_planned = bool(self._queue) and (self.stale == "continue" or not self.is_late)
         if is_planned:
-            self.last = self._queue.popleft()
+            wanted = self._queue.popleft()
         else:
             self._queue.clear()
-            self.last, self._num_held = self.bridge(), self._num_held + 1
+            wanted, self._num_held = self.bridge(), self._num_held + 1
+        is_fine = is_predicted and keeps_limits(self._spec, wanted, before)
+        self.last = wanted if is_fine else self._spec.validate(wanted, before)
+        self.is_still = np.array_equal(self.last, self._at_rest(before))
         return self.last, is_planned
+
+    @property
+    def before(self) -> np.ndarray:
+        """What the next action is limited by: the last one; a robot begins standing still."""
+        return self._at_rest(None) if self.last is None else self.last
 
     def bridge(self) -> np.ndarray:
         """Returns what is done where no plan says what."""
         may_hold = self.stale == "hold" and self._num_held < self.max_hold_steps
-        return self.last if may_hold and self.last is not None else self.standstill
+        return self.last if may_hold and self.last is not None else self._at_rest(self.last)
 
-    def upcoming(self, num_steps: int) -> np.ndarray:
-        """Returns the next actions (num_steps, action_dim) if no other plan arrives."""
-        ahead = _Motion(self.stale, self.max_hold_steps)
-        ahead.standstill, ahead.last, ahead._queue = self.standstill, self.last, self._queue.copy()
-        ahead._num_held, ahead.is_late = self._num_held, self.is_late
-        actions = [ahead.advance()[0] for _ in range(num_steps)]
-        return np.stack(actions) if actions else np.empty((0, len(self.standstill)), np.float32)
+    def upcoming(self, num_steps: int) -> tuple[np.ndarray, int]:
+        """Returns what comes if no other plan arrives.
+
+        Returns:
+            The next actions (num_steps, action_dim), and how many it takes until all that are left
+            stand still.
+        """
+        ahead, actions, num_moving = self._copy(), [], 0
+        for step in range(num_steps):
+            actions.append(ahead.advance(is_predicted=True)[0])
+            num_moving = num_moving if ahead.is_still else step + 1
+        nothing = np.empty((0, len(self.before)), np.float32)
+        return (np.stack(actions) if actions else nothing), num_moving
+
+    def steps_until_still(self, most: int) -> int:
+        """Returns after how many steps, from 1 to `most`, no plan is left and nothing moves."""
+        ahead = self._copy()
+        for step in range(most):
+            _, is_planned = ahead.advance(is_predicted=True)
+            if ahead.is_still and not is_planned:
+                return max(1, step)
+        return most
+
+    def _copy(self) -> _Motion:
+        ahead = copy.copy(self)
+        ahead._queue = self._queue.copy()
+        return ahead
+
+    def _at_rest(self, last: np.ndarray | None) -> np.ndarray:
+        still = self._rest.copy()
+        if last is not None:
+            still[self._grippers] = last[self._grippers]
+        return still
 
 
 class _Worker:
@@ -428,9 +526,11 @@ class _Worker:
         self._requests.put((future, work, request))
         return future
 
-    def close(self) -> None:
+    def close(self) -> bool:
+        """Returns whether the thread has ended."""
         self._requests.put(None)
         self._thread.join(CLOSING_SECONDS)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while (task := self._requests.get()) is not None:

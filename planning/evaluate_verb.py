@@ -11,8 +11,11 @@ from planning.verb_options import (
     add_planner_options,
     add_world_options,
     deadline_of,
+    device_of,
     execute_steps_of,
     planner_of,
+    prepare_results,
+    threads_of,
 )
 
 PROTOCOLS = Path(__file__).parent / "protocols"
@@ -27,8 +30,9 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--tasks", default="two_rooms", help="a task file, or a name in protocols/")
     verb.add_argument("--episodes", type=int, help="only the first so many tasks")
     verb.add_argument(
-        "--batch", type=int, default=1, help="episodes that advance, and are planned, together"
-    )
+        "--batch", type=int, default=1,
+        help="episodes that advance, and are planned, together; above 1 without --deadline-ms",
+    )  # fmt: skip
     verb.add_argument("--out", type=Path, help="write every episode's outcome to this JSON file")
     verb.set_defaults(run=run)
 
@@ -43,10 +47,18 @@ def run(arguments: argparse.Namespace) -> int:
 
     planner, deadline_seconds = planner_of(arguments), deadline_of(arguments)
     execute_steps = execute_steps_of(arguments, planner)
-    torch.set_num_threads(arguments.threads or torch.get_num_threads())
+    if deadline_seconds is not None and arguments.batch > 1:
+        raise ValueError(
+            f"--batch {arguments.batch} with --deadline-ms: plans of a batch would share one "
+            "deadline, so each would be searched less than alone; leave out one of the two"
+        )
+    torch.set_num_threads(threads_of(arguments))
+    device = device_of(arguments)
     tasks = TaskSet.load(find_tasks(arguments.tasks))
     tasks = tasks.first(arguments.episodes) if arguments.episodes is not None else tasks
-    world = LatentWorld.load(arguments.checkpoint, device=arguments.device)
+    if arguments.out is not None:
+        prepare_results(arguments.out.parent, arguments.out.name)
+    world = LatentWorld.load(arguments.checkpoint, device=device)
 
     def planning(index: int) -> PlanningPolicy:
         return PlanningPolicy(
@@ -63,10 +75,10 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     makers = baselines(tasks.make_environment())
     evaluations += [evaluate(name, make, tasks) for name, make in makers.items()]
-    print(f"{tasks.name}: {len(tasks.tasks)} frozen tasks, {tasks.max_steps} steps each")
-    print(success_table(evaluations))
     if arguments.out is not None:
         arguments.out.write_text(json.dumps([e.to_json() for e in evaluations], indent=1))
+    print(f"{tasks.name}: {len(tasks.tasks)} frozen tasks, {tasks.max_steps} steps each")
+    print(success_table(evaluations))
     return 0
 
 

@@ -147,6 +147,9 @@ def typical_step_distance(world: LatentWorld, now: Latent, action_spec: ActionSp
         world: imagines.
         now: where the robot is: tokens (tokens, dim).
         action_spec: of the world model's actions.
+
+    Raises:
+        FloatingPointError: if no action leads to a finite distance.
     """
     low, high = action_spec.bounds(now.tokens)
     generator = torch.Generator().manual_seed(0)
@@ -154,4 +157,11 @@ def typical_step_distance(world: LatentWorld, now: Latent, action_spec: ActionSp
     actions = action_spec.limit(low + (high - low) * shares)
     with torch.inference_mode():
         imagined = world.rollout(now, actions)
-        return float(world.distance(imagined.tokens[:, 0], now.tokens).median())
+        distances = world.distance(imagined.tokens[:, 0], now.tokens)
+    finite = distances[distances.isfinite()]
+    if not len(finite):
+        raise FloatingPointError(
+            f"all {len(distances)} latents that one action leads to are NaN or infinite; the world "
+            "model or the camera frame is broken"
+        )
+    return float(finite.median())

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planning.run_verb import environment_of, first_landscape, goals_of
-from planning.verb_options import add_config_option, add_environment_options, add_world_options
+from planning.verb_options import (
+    add_config_option,
+    add_environment_options,
+    add_world_options,
+    device_of,
+    prepare_results,
+    threads_of,
+)
 
 if TYPE_CHECKING:
     from planning.landscape import Landscape
@@ -16,7 +23,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """Draws the cost over two dimensions of one action that is held for some steps.
 
 Writes landscape.png and landscape.json, and warns where the landscape is flat or misleading. Exit
-code: 0 a planner can work with it, 1 it is flat, 2 the input is no good."""
+code: 0 a planner can work with it, 1 it is flat, 2 the input is no good, 3 a fault of ours."""
 
 
 def add_to(verbs: argparse._SubParsersAction) -> None:
@@ -43,16 +50,17 @@ def run(arguments: argparse.Namespace) -> int:
     from planning.run_log import versions, write_json
     from planning.run_pictures import landscape_png
 
-    torch.set_num_threads(arguments.threads or torch.get_num_threads())
-    world = LatentWorld.load(arguments.checkpoint, device=arguments.device)
+    out: Path = arguments.out
+    torch.set_num_threads(threads_of(arguments))
+    device = device_of(arguments)
+    prepare_results(out, "landscape.png", "landscape.json")
+    world = LatentWorld.load(arguments.checkpoint, device=device)
     environment = environment_of(arguments, world)
     landscape = first_landscape(
         world, environment, goals_of(arguments, world, environment), seed=arguments.seed,
         num_steps=arguments.steps, num_cells=arguments.cells,
         axes=axes_of(arguments.axes, environment),
     )  # fmt: skip
-    out: Path = arguments.out
-    out.mkdir(parents=True, exist_ok=True)
     (out / "landscape.png").write_bytes(landscape_png(landscape))
     write_json(out / "landscape.json", {"versions": versions(), **landscape.to_json()})
     print(numbers(landscape))

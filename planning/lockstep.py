@@ -48,7 +48,8 @@ class Player:
 
     def advance(self) -> None:
         """Executes the next action."""
-        action = self.environment.action_spec.validate(self.policy.act())
+        before = self.actions[-1] if self.actions else None
+        action = self.environment.action_spec.validate(self.policy.act(), before)
         self.time_step = self.environment.step(action)
         self.frames.append(self.time_step.frame)
         self.states.append(self.time_step.state)

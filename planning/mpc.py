@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,7 +17,10 @@ from planning.goal_pursuit import WITHIN_ONE_STEP, ArrivalRule, CostMaker, GoalP
 from planning.latent_world import LatentWorld
 from planning.recent_past import RecentPast
 from planning.search import Problem
+from planning.standstill import come_to_rest
 from planning.types import Cost, Environment, Goal, Latent, Plan, Planner, TimeStep
+
+logger = logging.getLogger(__name__)
 
 Policy = Callable[[Environment, TimeStep, np.random.Generator], np.ndarray]
 
@@ -247,6 +250,11 @@ class PlanningPolicy:
         return pursuit.is_last and self.latent_distances[-1] < near
 
     @property
+    def last_action(self) -> np.ndarray | None:
+        """What was to be executed last; None before anything was."""
+        return self._last_action
+
+    @property
     def reached_distance(self) -> float | None:
         """The latent distance that counts as reached; None before it was needed."""
         return None if self._pursuit is None else self._pursuit.known_reached_distance
@@ -261,13 +269,20 @@ class PlanningPolicy:
         return self.observe(time_step)
 
 
-def joined_spec(world: LatentWorld, environment: Environment) -> ActionSpec:
+def joined_spec(
+    world: LatentWorld, environment: Environment, *, period_seconds: float | None = None
+) -> ActionSpec:
     """Returns what an action of the world model means in an environment.
+
+    Args:
+        world: imagines.
+        environment: executes.
+        period_seconds: from step to step; None: as long as a step of the environment lasts.
 
     Raises:
         ValueError: if the environment's actions are not those that the world model learned.
     """
-    _refuse_other_actions(world, environment)
+    _refuse_other_actions(world, environment, period_seconds or 1 / environment.frames_per_second)
     return world.action_steps.joined(environment.action_spec)
 
 
@@ -298,7 +313,7 @@ def _tensor(action: np.ndarray | None, *, like: Latent) -> torch.Tensor | None:
     return torch.as_tensor(action).to(like.tokens)
 
 
-def _refuse_other_actions(world: LatentWorld, environment: Environment) -> None:
+def _refuse_other_actions(world: LatentWorld, environment: Environment, seconds: float) -> None:
     """Raises if the environment's actions are not those that the world model learned."""
     spec, steps = environment.action_spec, world.action_steps
     if steps.joined(spec).dim != world.action_dim:
@@ -308,13 +323,22 @@ def _refuse_other_actions(world: LatentWorld, environment: Environment) -> None:
             f"{environment.name} has {spec.dim}{each if steps.num_steps > 1 else ''} "
             f"({', '.join(spec.names)}); use a world model that was trained on this environment"
         )
-    expected, seconds = world.seconds_per_step, 1 / environment.frames_per_second
+    expected = world.seconds_per_step
     if expected is not None and abs(seconds - expected) > 0.1 * expected:
         raise ValueError(
             f"the world model's actions are pose differences over {expected:.3g} s, a step of "
             f"{environment.name} lasts {seconds:.3g} s; make the environment step at "
-            f"{1 / expected:g} per second, or train with frame_stride=1"
+            f"{1 / expected:g} per second (a period of {1000 * expected:g} ms), or "
+            "train with frame_stride=1"
         )
+
+
+def _tell_it_may_move(first: BaseException, second: Exception) -> None:
+    line = f"the robot may still be moving: stopping it failed ({type(second).__name__}: {second})"
+    logger.error(line)
+    add_note = getattr(first, "add_note", None)  # from Python 3.11 on
+    if add_note is not None:
+        add_note(line)
 
 
 def run_episode(
@@ -339,35 +363,42 @@ def run_episode(
         has_arrived: is asked before each action whether the episode should end here, as a success;
             None: only the environment's own test ends it.
         pace: waits, after each step, until the next one is due; None: at once.
-        stop_action: what a robot that has moved is told if anything fails, or on Ctrl-C; None:
-            nothing.
+        stop_action: what a robot that has been told to move is told if anything fails, on Ctrl-C,
+            and where `has_arrived` ends the episode; None: nothing. It is not recorded, takes
+            several steps where `max_change` demands it, and an environment that has ended by
+            itself is told nothing more.
 
     Raises:
         ValueError: if the policy's action has a wrong shape or is not finite.
     """
     time_step = environment.reset(generator, start=start, goal=goal)
     frames, states, actions = [time_step.frame], [time_step.state], []
-    is_here = False
+    is_here, last = False, None  # the action that was sent last, executed or not
     try:
         while not time_step.is_last:
             if has_arrived is not None and (is_here := has_arrived(environment, time_step)):
                 break
-            action = environment.action_spec.validate(policy(environment, time_step, generator))
-            time_step = environment.step(action)
+            action = policy(environment, time_step, generator)
+            last = environment.action_spec.validate(action, last)
+            time_step = environment.step(last)
             frames.append(time_step.frame)
             states.append(time_step.state)
-            actions.append(action)
+            actions.append(last)
             if pace is not None:
                 pace()
-    except BaseException:
-        if stop_action is not None and actions and not time_step.is_last:
-            with suppress(Exception):  # what failed first is what must be told
-                environment.step(environment.action_spec.validate(stop_action()))
+        record = EpisodeRecord(
+            frames, states, actions, environment.goal, bool(is_here or time_step.is_success),
+            environment.distance_to_goal(),
+        )  # fmt: skip
+        if stop_action is not None and last is not None and is_here:
+            come_to_rest(environment, stop_action(), last=last, pace=pace)
+    except BaseException as error:
+        if stop_action is not None and last is not None and not time_step.is_last:
+            try:
+                come_to_rest(environment, stop_action(), last=last, pace=pace)
+            except Exception as second:  # what failed first is what must be raised
+                _tell_it_may_move(error, second)
         raise
-    record = EpisodeRecord(
-        frames, states, actions, environment.goal, bool(is_here or time_step.is_success),
-        environment.distance_to_goal(),
-    )  # fmt: skip
     if isinstance(policy, RemembersPlans) and actions:
         policy.observe(time_step)
         record.latent_distances, record.plans = policy.latent_distances, policy.plans

@@ -1,4 +1,4 @@
-"""What a run leaves in log.json: every plan, every step, versions and settings."""
+"""What a run leaves in log.json, also if it fails: plans, steps, versions, settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 
 from planning.mpc import PlanRecord
 from planning.running import Outcome
+from planning.types import Environment, TimeStep
 
 FORMAT = 1
 
@@ -28,33 +29,114 @@ def run_log(outcome: Outcome, *, settings: Mapping[str, Any]) -> dict[str, Any]:
         settings: what it was asked to do.
     """
     episode, lateness = outcome.episode, outcome.lateness
-    return _finite_or_none(
-        {
-            "format": FORMAT,
-            "versions": versions(),
-            "settings": dict(settings),
-            "result": {
-                "is_success": outcome.is_success,
-                "judge": outcome.judge,
-                "reached_distance": outcome.reached_distance,
-                "num_steps": episode.num_steps,
-                "num_plans": len(episode.plans),
-                "final_distance": episode.final_distance,
-                "final_latent_distance": episode.latent_distances[-1]
-                if episode.latent_distances
-                else None,
-                "seconds_planning": sum(record.plan.seconds for record in episode.plans),
-            },
-            "lateness": None if lateness is None else asdict(lateness),
-            "num_late_steps": outcome.num_late_steps,
-            "plans": [plan_log(record) for record in episode.plans],
-            "steps": {
-                "states": [state.tolist() for state in episode.states],
-                "actions": [action.tolist() for action in episode.actions],
-                "latent_distances": episode.latent_distances,
-            },
-        }
-    )
+    distances = episode.latent_distances
+    told = _log(settings, episode.plans, episode.states, episode.actions)
+    told["result"] |= {
+        "is_success": outcome.is_success,
+        "judge": outcome.judge,
+        "reached_distance": outcome.reached_distance,
+        "final_distance": episode.final_distance,
+        "final_latent_distance": distances[-1] if distances else None,
+    }
+    told["lateness"] = None if lateness is None else asdict(lateness)
+    told["num_late_steps"] = outcome.num_late_steps
+    told["steps"]["latent_distances"] = distances
+    return _finite_or_none(told)
+
+
+class WatchedEnvironment:
+    """An environment that notes states and actions, so that a run that fails can be told.
+
+    An action is noted before it is executed: if that fails, the robot may have moved, and the state
+    after it is NaN. Everything else is the environment's.
+
+    Args:
+        environment: does everything.
+
+    Attributes:
+        states: since the episode began, one more than actions, each (state_dim,).
+        actions: that were to be executed, also to stop the robot, each (action_dim,).
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self.states: list[np.ndarray] = []
+        self.actions: list[np.ndarray] = []
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        """Returns what the environment has."""
+        return getattr(self._environment, name)
+
+    def reset(
+        self, generator: np.random.Generator, *, start: np.ndarray | None, goal: np.ndarray | None
+    ) -> TimeStep:
+        """Starts an episode; one that is reset after its first action goes on, see `ImageGoal`."""
+        time_step = self._environment.reset(generator, start=start, goal=goal)
+        if not self.actions:
+            self.states = [time_step.state]
+        return time_step
+
+    def step(self, action: np.ndarray) -> TimeStep:
+        """Acts once."""
+        self.actions.append(action)
+        self.states.append(np.full_like(self.states[-1], np.nan))
+        time_step = self._environment.step(action)
+        self.states[-1] = time_step.state
+        return time_step
+
+
+def failed_run_log(
+    error: BaseException,
+    *,
+    settings: Mapping[str, Any],
+    plans: Sequence[PlanRecord],
+    watched: WatchedEnvironment,
+) -> dict[str, Any]:
+    """Returns the log of a run that an error ended: what there is, and `error` in the result.
+
+    Args:
+        error: what ended it; its notes are told, too.
+        settings: what it was asked to do.
+        plans: made before.
+        watched: where it acted.
+    """
+    told = _log(settings, plans, watched.states, watched.actions)
+    first = f"{type(error).__name__}: {error}".removesuffix(": ")
+    told["result"]["error"] = "; ".join([first, *getattr(error, "__notes__", [])])
+    return _finite_or_none(told)
+
+
+def _log(
+    settings: Mapping[str, Any],
+    plans: Sequence[PlanRecord],
+    states: Sequence[np.ndarray],
+    actions: Sequence[np.ndarray],
+) -> dict[str, Any]:
+    """Returns what every log has, of a run that has no result yet."""
+    return {
+        "format": FORMAT,
+        "versions": versions(),
+        "settings": dict(settings),
+        "result": {
+            "is_success": False,
+            "error": None,
+            "judge": None,
+            "reached_distance": None,
+            "num_steps": len(actions),
+            "num_plans": len(plans),
+            "final_distance": None,
+            "final_latent_distance": None,
+            "seconds_planning": sum(record.plan.seconds for record in plans),
+        },
+        "lateness": None,
+        "num_late_steps": 0,
+        "plans": [plan_log(record) for record in plans],
+        "steps": {
+            "states": [np.asarray(state).tolist() for state in states],
+            "actions": [np.asarray(action).tolist() for action in actions],
+            "latent_distances": [],
+        },
+    }
 
 
 def plan_log(record: PlanRecord) -> dict[str, Any]:

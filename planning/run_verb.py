@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -16,24 +17,31 @@ from planning.verb_options import (
     add_planner_options,
     add_world_options,
     deadline_of,
+    device_of,
     execute_steps_of,
     planner_of,
+    prepare_results,
     state_of,
+    threads_of,
 )
 
 if TYPE_CHECKING:
-    from planning.goal_pursuit import CostMaker
+    from planning.goal_pursuit import ArrivalRule, CostMaker
     from planning.landscape import Landscape
     from planning.latent_world import LatentWorld
+    from planning.mpc import PlanRecord
     from planning.running import Goals, Outcome, RunSettings
     from planning.search import SearchPlanner
     from planning.types import Environment
 
 DESCRIPTION = """Acts until the goal is reached or the steps are used up.
 
-Writes episode.gif, landscape.png and log.json. Success is what the simulator says if the goal's
-state is given; of a goal image alone, a latent distance below one typical step (--reached-distance
-says another). Exit code: 0 the goal was reached, 1 it was not, 2 the input is no good."""
+Writes episode.gif, landscape.png and log.json; a run that fails leaves a log.json that says why.
+Success is what the simulator says if the goal's state is given; of a goal image alone, a latent
+distance below one typical step (--reached-distance says another). Exit code: 0 the goal was
+reached, 1 it was not, 2 the input is no good, 3 a fault of ours."""
+PICTURES = ("episode.gif", "landscape.png")
+PERIOD_RANGE_MS = (0.1, 60_000.0)
 
 
 def add_to(verbs: argparse._SubParsersAction) -> None:
@@ -47,16 +55,20 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     add_environment_options(verb)
     add_planner_options(verb)
     verb.add_argument("--max-steps", type=int, help="budget; default: the environment's")
-    verb.add_argument("--reached-distance", type=float, help="latent distance of a reached goal")
     verb.add_argument(
-        "--sub-goal-steps", type=int, help="go on to the next --goal after so many steps"
-    )
+        "--reached-distance", type=float,
+        help="latent distance of a reached goal, where no simulator judges",
+    )  # fmt: skip
+    verb.add_argument(
+        "--sub-goal-steps", type=int,
+        help="with several --goal: go on to the next after so many steps",
+    )  # fmt: skip
     verb.add_argument(
         "--async", dest="is_asynchronous", action="store_true", help="plan while acting, real time"
     )
     verb.add_argument(
-        "--stale", choices=("continue", "hold", "zero"), default="continue",
-        help="with --async: what bridges a late plan",
+        "--stale", choices=("continue", "hold", "zero"),
+        help="with --async: what bridges a late plan (default: continue)",
     )  # fmt: skip
     verb.add_argument(
         "--period-ms", type=float, help="with --async: from step to step; default: real time"
@@ -71,38 +83,27 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
     import torch
 
-    from planning.goal_pursuit import ArrivalRule
     from planning.latent_world import LatentWorld
-    from planning.mpc import goal_distance
-    from planning.progress import Progress
-    from planning.running import run_to_goal
 
     planner = planner_of(arguments)
-    settings = _settings(arguments, planner)
-    arrival = ArrivalRule(arguments.reached_distance, arguments.sub_goal_steps)
-    torch.set_num_threads(arguments.threads or torch.get_num_threads())
-    world = LatentWorld.load(arguments.checkpoint, device=arguments.device)
+    settings, arrival = _settings(arguments, planner), _arrival(arguments)
+    torch.set_num_threads(threads_of(arguments))
+    device = device_of(arguments)
+    pictures = () if arguments.no_pictures else PICTURES
+    prepare_results(arguments.out, "log.json", *pictures)
+    world = LatentWorld.load(arguments.checkpoint, device=device)
     environment = environment_of(arguments, world)
     goals = goals_of(arguments, world, environment)
-    landscape = None
-    if has_landscape(environment):
-        landscape = first_landscape(
-            world, environment, goals, seed=arguments.seed, num_cells=arguments.cells,
-            cost_of=goal_distance(settings.reduction),
-        )  # fmt: skip
-        for warning in landscape.warnings:
-            print(f"warning: {warning}")
-    num_goals = len(goals.frames or [None])
-    progress = Progress(sys.stdout, max_steps=environment.max_steps, num_goals=num_goals)
-    try:
-        outcome = run_to_goal(
-            world, planner, environment, goals,
-            settings=settings, arrival=arrival, on_plan=progress.on_plan,
-        )  # fmt: skip
-    finally:
-        progress.close()
+    landscape = _landscape(arguments, world, environment, goals, settings)
+    asked = _asked(arguments, planner, landscape)
+    outcome = _run_logged(
+        world, planner, environment, goals, settings, arrival, asked, arguments.out
+    )
     print(verdict(outcome))
-    _write(arguments, outcome, landscape, planner)
+    if arguments.no_pictures:
+        print(f"wrote log.json: {arguments.out}")
+    else:
+        _write_pictures(arguments.out, outcome, landscape)
     return 0 if outcome.is_success else 1
 
 
@@ -201,48 +202,140 @@ def verdict(outcome: Outcome) -> str:
     return text
 
 
+def _landscape(
+    arguments: argparse.Namespace,
+    world: LatentWorld,
+    environment: Environment,
+    goals: Goals,
+    settings: RunSettings,
+) -> Landscape | None:
+    """Returns the landscape at the start, and prints its warnings; None if there can be none."""
+    from planning.mpc import goal_distance
+
+    if not has_landscape(environment):
+        return None
+    landscape = first_landscape(
+        world, environment, goals, seed=arguments.seed, num_cells=arguments.cells,
+        cost_of=goal_distance(settings.reduction),
+    )  # fmt: skip
+    for warning in landscape.warnings:
+        print(f"warning: {warning}")
+    return landscape
+
+
+def _run_logged(
+    world: LatentWorld,
+    planner: SearchPlanner,
+    environment: Environment,
+    goals: Goals,
+    settings: RunSettings,
+    arrival: ArrivalRule,
+    asked: dict[str, Any],
+    out: Path,
+) -> Outcome:
+    """Runs to the goal, and writes log.json whatever comes of it."""
+    from planning.progress import Progress
+    from planning.run_log import WatchedEnvironment, failed_run_log, run_log, write_json
+    from planning.running import run_to_goal
+
+    watched, plans = WatchedEnvironment(environment), []
+    num_goals = len(goals.frames or [None])
+    progress = Progress(sys.stdout, max_steps=environment.max_steps, num_goals=num_goals)
+
+    def on_plan(record: PlanRecord) -> None:
+        plans.append(record)
+        progress.on_plan(record)
+
+    try:
+        outcome = run_to_goal(
+            world, planner, cast("Environment", watched), goals,
+            settings=settings, arrival=arrival, on_plan=on_plan,
+        )  # fmt: skip
+    except BaseException as error:  # Ctrl-C, too
+        told = failed_run_log(error, settings=asked, plans=plans, watched=watched)
+        with suppress(OSError):  # a full disk, a closed pipe: what failed first must be told
+            write_json(out / "log.json", told)
+            progress.close()
+            print(f"wrote log.json, of a run that was cut short: {out}")
+        raise
+    write_json(out / "log.json", run_log(outcome, settings=asked))
+    progress.close()
+    return outcome
+
+
 def _settings(arguments: argparse.Namespace, planner: SearchPlanner) -> RunSettings:
     from planning.running import RunSettings
 
-    period = arguments.period_ms
-    if period is not None and not period > 0:
-        raise ValueError(f"--period-ms must be above 0, got {period:g}")
     return RunSettings(
         execute_steps=execute_steps_of(arguments, planner),
         reduction=arguments.cost,
         deadline_seconds=deadline_of(arguments),
         seed=arguments.seed,
         is_asynchronous=arguments.is_asynchronous,
-        stale=arguments.stale,
-        period_seconds=None if period is None else period / 1e3,
+        stale=arguments.stale or "continue",
+        period_seconds=_period_of(arguments),
     )
 
 
-def _write(
-    arguments: argparse.Namespace,
-    outcome: Outcome,
-    landscape: Landscape | None,
-    planner: SearchPlanner,
-) -> None:
-    from planning.planner_settings import settings_of
-    from planning.run_film import film
-    from planning.run_log import run_log, write_json
-    from planning.run_pictures import landscape_png
+def _period_of(arguments: argparse.Namespace) -> float | None:
+    """Returns the period of an asynchronous run in seconds; None: what the environment says.
 
-    out: Path = arguments.out
-    out.mkdir(parents=True, exist_ok=True)
+    Raises:
+        ValueError: if it is out of range, or what only an asynchronous run has is asked of another.
+    """
+    period = arguments.period_ms
+    low, high = PERIOD_RANGE_MS
+    if period is not None and not low <= period <= high:
+        raise ValueError(f"--period-ms must be from {low:g} to {high:g}, got {period:g}")
+    for option, value in (("--stale", arguments.stale), ("--period-ms", period)):
+        if value is not None and not arguments.is_asynchronous:
+            raise ValueError(f"{option} is of --async runs only; add --async, or leave it out")
+    return None if period is None else period / 1e3
+
+
+def _arrival(arguments: argparse.Namespace) -> ArrivalRule:
+    """Returns when a goal counts as reached.
+
+    Raises:
+        ValueError: if a number is not positive, or would decide nothing.
+    """
+    from planning.goal_pursuit import ArrivalRule
+
+    rule = ArrivalRule(arguments.reached_distance, arguments.sub_goal_steps)
+    num_goals = len(arguments.goal or [])
+    if rule.max_steps is not None and num_goals < 2:
+        raise ValueError(
+            f"--sub-goal-steps needs at least 2 --goal, got {num_goals}; the last goal is never "
+            "given up"
+        )
+    if rule.distance is not None and arguments.goal_state is not None and num_goals < 2:
+        raise ValueError(
+            "--reached-distance would decide nothing: with --goal-state the simulator judges; "
+            "leave out one of the two"
+        )
+    return rule
+
+
+def _asked(
+    arguments: argparse.Namespace, planner: SearchPlanner, landscape: Landscape | None
+) -> dict[str, Any]:
+    """Returns what was asked for and what was seen before the run, for the log."""
+    from planning.planner_settings import settings_of
+
     options = {k: v for k, v in vars(arguments).items() if k != "run"}
-    settings = {
+    return {
         "command": f"jepa {shlex.join(sys.argv[1:])}" if sys.argv[1:2] == ["plan"] else "",
         "options": {k: v if isinstance(v, (int, float, type(None))) else str(v)
                     for k, v in options.items()},
         "planner": {"class": type(planner).__name__, **settings_of(planner)},
         "landscape": None if landscape is None else landscape.to_json(),
     }  # fmt: skip
-    write_json(out / "log.json", run_log(outcome, settings=settings))
-    if arguments.no_pictures:
-        print(f"wrote log.json: {out}")
-        return
+
+
+def _write_pictures(out: Path, outcome: Outcome, landscape: Landscape | None) -> None:
+    from planning.run_film import film
+    from planning.run_pictures import landscape_png
+
     (out / "episode.gif").write_bytes(film(outcome))
     if landscape is not None:
         (out / "landscape.png").write_bytes(landscape_png(landscape))

@@ -14,6 +14,7 @@ from planning.goal_pursuit import WITHIN_ONE_STEP, ArrivalRule
 from planning.latent_world import LatentWorld
 from planning.metronome import Metronome
 from planning.mpc import EpisodeRecord, PlanningPolicy, PlanRecord, goal_distance, run_episode
+from planning.standstill import standing_still
 from planning.types import Environment, Planner
 
 Judge = Literal["simulator", "latent distance"]
@@ -51,6 +52,8 @@ class RunSettings:
         is_asynchronous: plan while acting, in real time.
         stale: what bridges a late plan, see `AsynchronousPolicy`.
         period_seconds: from step to step of an asynchronous run; None: what the environment says.
+        standstill: (action_dim,), the action that stands still; None: zero. Choices have no zero,
+            nor have binary grippers that have not been told anything yet.
     """
 
     execute_steps: int = 4
@@ -60,6 +63,7 @@ class RunSettings:
     is_asynchronous: bool = False
     stale: StalePolicy = "continue"
     period_seconds: float | None = None
+    standstill: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,12 @@ def _synchronous(
         deadline_seconds=settings.deadline_seconds,
         on_plan=on_plan,
     )
+    spec, standstill = environment.action_spec, settings.standstill
+    has_standstill = spec.kind != "one_hot" or standstill is not None
+
+    def stop_action() -> np.ndarray:
+        return standing_still(spec, last=policy.last_action, standstill=standstill)
+
     episode = run_episode(
         environment,
         policy,
@@ -149,6 +159,7 @@ def _synchronous(
         goal=goals.state,
         generator=np.random.default_rng(settings.seed),
         has_arrived=policy.has_arrived if goals.state is None else None,
+        stop_action=stop_action if has_standstill else None,
     )
     judged = _judged(policy, episode, goals)
     return Outcome(episode, *judged, steps_per_action=world.action_steps.num_steps)
@@ -176,6 +187,7 @@ def _asynchronous(
         deadline_seconds=settings.deadline_seconds,
         period_seconds=metronome.period_seconds,
         on_plan=on_plan,
+        standstill=settings.standstill,
     )
     with policy:
         episode = run_episode(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 # What `jepa plan` uses of CEM where nothing else is said: the demo's settings.
 CEM_DEFAULTS = {"num_samples": 128, "num_elites": 16, "num_iterations": 3, "smoothness": 0.3}
 EXECUTE_STEPS = 4
+MAX_THREADS = 1024  # some thread libraries crash the process at a hundred thousand
 SHORT_OPTIONS = {
     "horizon": "horizon",
     "samples": "num_samples",
@@ -47,8 +50,70 @@ def add_world_options(verb: argparse.ArgumentParser) -> None:
         "--checkpoint", "--world", type=Path, required=True, help="folder of a world model's run"
     )
     verb.add_argument("--seed", type=int, default=0, help="of the planner's samples")
-    verb.add_argument("--threads", type=int, help="of torch; default: all cores")
+    verb.add_argument(
+        "--threads", type=int, help=f"of torch, 1 to {MAX_THREADS}; default: all cores"
+    )
     verb.add_argument("--device", default="cpu", help="of the world model, for example cuda")
+
+
+def threads_of(arguments: argparse.Namespace) -> int:
+    """Returns how many threads torch is to use.
+
+    Raises:
+        ValueError: if that is below 1 or above `MAX_THREADS`.
+    """
+    import torch
+
+    if arguments.threads is None:
+        return torch.get_num_threads()
+    if not 1 <= arguments.threads <= MAX_THREADS:
+        raise ValueError(
+            f"--threads must be from 1 to {MAX_THREADS}, got {arguments.threads}; without it "
+            "torch chooses"
+        )
+    return arguments.threads
+
+
+def device_of(arguments: argparse.Namespace) -> str:
+    """Returns the device of the world model, after a number has been there and back.
+
+    Raises:
+        ValueError: if there is no such device, or this machine or this torch cannot use it.
+    """
+    import torch
+
+    try:
+        torch.zeros(1, device=torch.device(arguments.device)).item()
+    except (RuntimeError, AssertionError) as error:  # the latter: torch was built without it
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise ValueError(
+            f"--device {arguments.device!r} cannot be used here: {reason}; use cpu, or see what "
+            "`jepa doctor` finds"
+        ) from error
+    return arguments.device
+
+
+def prepare_results(folder: Path, *names: str) -> None:
+    """Makes a folder, and makes sure before the work that these files can be written there.
+
+    Files that are there keep their content.
+
+    Raises:
+        ValueError: if that cannot be done.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = "it is a file" if folder.is_file() else error.strerror or str(error)
+        raise ValueError(
+            f"--out: no file can be written in {folder}: {reason}; give another place"
+        ) from error
+    for path in (folder / name for name in names):
+        if path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
+            kind = "a folder" if path.is_dir() else "read-only"
+            raise ValueError(f"--out: {path} cannot be written, it is {kind}; give another place")
 
 
 def add_environment_options(verb: argparse.ArgumentParser) -> None:

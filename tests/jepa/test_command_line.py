@@ -40,6 +40,12 @@ def test_a_fault_of_ours_says_so_in_one_line(error, capsys):
     assert text.startswith(f"error: internal error: {type(error).__name__}: ")
 
 
+def test_a_fault_of_ours_has_another_exit_code_where_1_is_a_result(capsys):
+    assert run(raising(KeyError("k")), [], fault_code=3) == 3
+    assert run(raising(ValueError("v")), [], fault_code=3) == 2
+    assert run(lambda _: 1, [], fault_code=3) == 1
+
+
 def test_a_missing_module_of_ours_is_our_fault_and_one_of_others_is_not():
     assert not is_expected(ModuleNotFoundError("x", name="jepa.nothing"))
     assert is_expected(ModuleNotFoundError("x", name="gym_pusht"))

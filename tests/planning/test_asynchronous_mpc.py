@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from planning import asynchronous_mpc
+from planning.action_limits import Gripper
 from planning.action_space import ActionSpec, ActionSteps
 from planning.asynchronous_mpc import AsynchronousPolicy
 from planning.goal_pursuit import ArrivalRule
@@ -98,6 +100,43 @@ class Robot:
         )
 
 
+class CarefulRobot(Robot):
+    """Changes its speed by at most a tenth from step to step."""
+
+    action_spec = ActionSpec(("dx",), ("metre/step",), (-1.0,), (1.0,), max_change=(0.1,))
+
+
+class Hand(Robot):
+    """Moves, and opens (0) or closes (1) a gripper."""
+
+    action_spec = ActionSpec(
+        ("dx", "grip"), ("metre/step", "1"), (-1.0, 0.0), (1.0, 1.0), grippers=(Gripper("grip"),)
+    )
+
+    def step(self, action):
+        self.grips = [*getattr(self, "grips", []), float(action[1])]
+        return super().step(action)
+
+
+class Chooser(Robot):
+    """Goes left, waits or goes right."""
+
+    action_spec = ActionSpec(
+        ("left", "wait", "right"), ("1",) * 3, (0.0,) * 3, (1.0,) * 3, kind="one_hot"
+    )
+
+
+class WideLineWorld(LineWorld):
+    """Only the first dimension of an action moves the robot."""
+
+    def __init__(self, action_dim):
+        super().__init__()
+        self.action_dim = action_dim
+
+    def rollout(self, start, actions):
+        return super().rollout(start, actions[..., :1])
+
+
 @dataclass
 class Scripted:
     """Plans a/100, (a+1)/100, ... where a is 10, 20, 30 for its first, second, third plan."""
@@ -130,11 +169,32 @@ class Desk:
         self._future.set_exception(error)
 
 
+class Slow:
+    """A worker whose plans take so many steps of the loop, the last number for ever."""
+
+    def __init__(self, steps):
+        self._steps, self._left, self._task = list(steps), 0, None
+
+    def submit(self, work, request):
+        self._left = self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]
+        self._task = future, _, _ = Future(), work, request
+        return future
+
+    def tick(self):
+        self._left -= 1
+        if self._task is not None and self._left <= 0:
+            (future, work, request), self._task = self._task, None
+            future.set_result(work(request))
+
+
 class Played:
     """A policy stepped by hand; numbers are hundredths of an action."""
 
-    def __init__(self, make_plan, *, start=0.0, goal=100.0, num_steps=1, **options):
-        self.desk, self.robot, self.world = Desk(), Robot(), LineWorld(num_steps)
+    def __init__(
+        self, make_plan, *, start=0.0, goal=100.0, num_steps=1, robot=None, world=None, **options
+    ):
+        self.desk, self.robot = Desk(), robot or Robot()
+        self.world = world or LineWorld(num_steps)
         self.planner = Scripted(make_plan)
         options = {"lead_steps": 2, **options}
         self.policy = AsynchronousPolicy(
@@ -209,6 +269,59 @@ def test_the_lead_is_as_long_as_the_slowest_of_the_last_plans_took(played):
     assert second.begins_at_step - second.step == 4  # 34 ms in steps of 10 ms
 
 
+def test_a_slow_first_plan_does_not_make_the_robot_wait_for_those_after_it(played):
+    ticks = iter([0.0, 5.0, 10.0, 10.012, 20.0, 20.012])  # 500 steps, then 2 each
+    it = played(lead_steps=None, period_seconds=0.01, clock=lambda: next(ticks))
+    it.step(then_finish=True)
+    it.step(then_finish=True)
+    second = it.desk.requests[1]
+    assert second.begins_at_step == 5  # the end of the first plan, not step 501
+    assert it.steps(4) == [11, 12, 13, 20]
+    it.steps(1)
+    third = it.desk.requests[2]
+    assert third.begins_at_step - third.step == 2  # the first plan does not count any more
+
+
+def test_who_stands_still_begins_a_plan_as_soon_as_it_is_there(played):
+    it = played(lead_steps=8)
+    it.step(then_finish=True)
+    it.steps(5)  # 10 to 13, and one step of standing still
+    it.desk.finish()  # meant for step 9, now it is step 6
+    assert it.steps(2) == [20, 21]
+    assert it.policy.plans[-1].begins_at_step == 6
+    assert it.policy.lateness.num_late_plans == 0
+
+
+def test_of_a_robot_that_stands_still_no_standing_still_is_imagined(played):
+    ticks = iter([0.0, 0.05, 1.0, 1.05])
+    it = played(lead_steps=None, period_seconds=0.01, clock=lambda: next(ticks))
+    it.policy._motion.max_hold_steps = 0
+    it.step(then_finish=True)
+    it.step()
+    assert len(it.desk.requests[1].pending) == 4  # the plan's own steps; five were measured
+
+
+def test_a_lead_is_rounded_up_to_whole_actions_of_the_model(played):
+    it = played(num_steps=2, lead_steps=3)
+    it.step(then_finish=True)
+    it.step(then_finish=True)
+    second = it.desk.requests[1]
+    assert second.begins_at_step - second.step == len(second.pending) == 4
+    it.steps(3)
+    assert it.planner.asked[1]["start"] == pytest.approx(it.robot.place, abs=0.011)
+    assert it.step() == 10  # 0.20 in two parts
+
+
+def test_a_plan_whose_rest_is_shorter_than_what_shall_be_executed_is_followed_up(played):
+    it = played(lead_steps=1, execute_steps=4, stale="hold")
+    it.step(then_finish=True)
+    it.steps(6)  # the second plan was meant for step 5; 13 was held in steps 5 and 6
+    it.desk.finish()
+    assert it.steps(1) == [22]
+    assert it.steps(1) == [23]
+    assert it.desk.requests[2].begins_at_step == 9  # its end, not step 7 + 4
+
+
 def test_a_warm_start_is_the_plan_before_with_the_steps_that_will_have_passed(played):
     it = played()
     it.step(then_finish=True)
@@ -275,12 +388,44 @@ def test_who_stood_still_meanwhile_begins_a_late_plan_at_its_beginning(played):
     assert it.steps(2) == [20, 21]
 
 
-def test_a_plan_that_comes_after_its_end_is_counted_and_thrown_away(played):
-    it = played(stale="continue")
+@pytest.mark.parametrize("num_standing", [1, 2, 20])
+def test_steps_in_which_the_robot_stood_still_are_not_skipped(played, num_standing):
+    it = played(lead_steps=4)
     it.step(then_finish=True)
-    it.steps(6)  # meant for steps 3 to 6, now it is step 7
+    assert it.steps(4 + num_standing) == [10, 11, 12, 13] + [0] * num_standing
+    it.desk.finish()  # planned from where those four actions end, and there it still stands
+    assert it.planner.asked[1]["start"] == pytest.approx(it.robot.place, abs=0.011)
+    assert it.steps(2) == [20, 21]
+    assert it.policy.plans[-1].begins_at_step == 5 + num_standing
+
+
+def test_after_holding_only_the_steps_that_were_held_are_skipped(played):
+    it = played(stale="hold", max_hold_steps=2)
+    it.step(then_finish=True)
+    assert it.steps(7) == [10, 11, 11, 11, 0, 0, 0]  # the second plan was meant for step 3
     it.desk.finish()
-    assert it.steps(1) == [0]
+    assert it.steps(2) == [22, 23]
+
+
+@pytest.mark.parametrize("stale", ["continue", "hold", "zero"])
+def test_a_planner_that_takes_longer_than_its_horizon_still_moves_the_robot(stale):
+    desk, robot = Slow([1, 6]), Robot(max_steps=60)
+    planner = CEM(horizon=4, num_samples=16, num_elites=4, num_iterations=1)
+    policy = AsynchronousPolicy(
+        LineWorld(), planner, stale=stale, lead_steps=1, max_hold_steps=4, submit=desk.submit
+    )
+    run_episode(robot, policy, start=np.zeros(1), goal=np.array([100.0]),
+                generator=np.random.default_rng(0), pace=desk.tick)  # fmt: skip
+    assert np.count_nonzero(robot.commands) >= 8  # of the first plan alone: 4
+    assert policy.lateness.num_plans >= 4
+
+
+def test_a_plan_that_comes_after_its_end_is_counted_and_thrown_away(played):
+    it = played(stale="hold")
+    it.step(then_finish=True)
+    it.steps(6)  # meant for steps 3 to 6, now it is step 7, and 11 was held all the time
+    it.desk.finish()
+    assert it.steps(1) == [11]
     assert it.policy.lateness.num_discarded_plans == 1
     it.desk.finish()  # another was asked for at once
     assert it.desk.requests[-1].step == 7
@@ -301,7 +446,124 @@ def test_the_age_of_what_is_executed_is_counted_from_the_camera_frame(played):
     assert it.policy.lateness.oldest_frame_steps == 3  # at step 4, of the frame at step 1
 
 
+# Limits from step to step, and standing still.
+
+
+def limited_run(stale, steps, lead_steps, num_steps=1):
+    desk, robot = Slow(steps), CarefulRobot(max_steps=24)
+    planner = CEM(horizon=6, num_samples=64, num_elites=8, num_iterations=3)
+    policy = AsynchronousPolicy(
+        LineWorld(num_steps), planner, stale=stale, lead_steps=lead_steps, submit=desk.submit
+    )
+    run_episode(robot, policy, start=np.zeros(1), goal=np.array([100.0]),
+                generator=np.random.default_rng(0), pace=desk.tick)  # fmt: skip
+    return np.array(robot.commands)
+
+
+@pytest.mark.parametrize("stale", ["continue", "hold", "zero"])
+@pytest.mark.parametrize("steps", [[2, 1], [1, 4], [1, 9], [3]])
+@pytest.mark.parametrize("num_steps", [1, 2])
+def test_no_action_changes_more_than_allowed_whatever_comes_late(stale, steps, num_steps):
+    commands = limited_run(stale, steps, 2, num_steps)
+    changes = np.diff(commands, prepend=0.0)  # it begins standing still
+    assert np.abs(changes).max() <= 0.1 + 1e-6
+    assert commands.max() > 0.15
+
+
+def test_the_first_plan_is_told_that_the_robot_stands_still(played):
+    it = played(robot=CarefulRobot())
+    it.step(then_finish=True)
+    assert it.planner.asked[0]["previous_action"].tolist() == [0.0]
+
+
+def test_who_stops_slows_down_as_it_must_and_the_plan_before_knew_it(played, make_plan):
+    it = played(robot=CarefulRobot(), lead_steps=7)
+    it.planner.plan = lambda world, start, **options: make_plan([[0.1], [0.2], [0.3], [0.4]])
+    it.step(then_finish=True)
+    executed = it.steps(7)
+    assert executed == pytest.approx([10, 20, 30, 40, 30, 20, 10], abs=1e-3)
+    predicted = it.desk.requests[1].pending[:, 0] * 100
+    assert predicted == pytest.approx(executed, abs=1e-3)
+
+
+def test_a_gripper_that_holds_something_holds_it_while_the_robot_stands_still(played, make_plan):
+    robot = Hand()
+    it = played(robot=robot, world=WideLineWorld(2), stale="zero", standstill=(0.0, 1.0))
+    it.planner.plan = lambda world, start, **options: make_plan([[0.1, 1.0], [0.2, 0.0]])
+    it.planner.horizon = 2
+    it.step(then_finish=True)
+    it.steps(4)  # two of the plan, the last of which opens the gripper, and two of standing still
+    assert robot.grips == [1.0, 1.0, 0.0, 0.0, 0.0]
+    assert robot.commands[-2:] == [0.0, 0.0]
+    robot.grips[:] = []
+    it.policy._motion.last = np.array([0.0, 1.0], np.float32)
+    assert it.policy.stop_action().tolist() == [0.0, 1.0]
+
+
+def test_a_gripper_without_a_standstill_is_refused_before_anything_moves(played):
+    it = played(robot=Hand(), world=WideLineWorld(2))
+    with pytest.raises(ValueError, match=r"a binary gripper \(grip\) has no zero.*standstill="):
+        it.step()
+    assert it.robot.commands == []
+
+
+def test_choices_need_to_be_told_which_one_does_nothing(played):
+    it = played(robot=Chooser(), world=WideLineWorld(3))
+    match = r"choices \(left, wait, right\) have no zero action; planning while acting needs"
+    with pytest.raises(ValueError, match=match):
+        it.step()
+    it = played(robot=Chooser(), world=WideLineWorld(3), standstill=(0, 1, 0))
+    assert it.policy(it.robot, it.time_step, None).tolist() == [0.0, 1.0, 0.0]
+
+
+def test_the_period_that_is_used_is_compared_with_the_worlds_actions(played):
+    class Timed(LineWorld):
+        seconds_per_step = 0.01  # as long as a step of the robot
+
+    with pytest.raises(
+        ValueError, match=r"differences over 0\.01 s, a step of robot lasts 0\.05 s"
+    ):
+        played(world=Timed(), period_seconds=0.05).step()
+
+    class Slower(LineWorld):
+        seconds_per_step = 0.05
+
+    assert played(world=Slower(), period_seconds=0.05).step() == 0
+
+
 # Broken.
+
+
+def test_after_an_error_it_never_goes_on_as_if_nothing_had_been(played):
+    it = played()
+    it.step()
+    it.desk.fail(FloatingPointError("all 8 imagined costs are NaN or infinite"))
+    for _ in range(3):
+        with pytest.raises(FloatingPointError, match="all 8 imagined costs are NaN"):
+            it.step()
+
+
+def test_a_closed_policy_refuses_to_act(played):
+    it = played()
+    it.policy.close()
+    with pytest.raises(RuntimeError, match="this policy was closed; make a new one"):
+        it.step()
+
+
+def test_a_thread_that_outlasts_closing_is_told(monkeypatch, caplog):
+    monkeypatch.setattr(asynchronous_mpc, "CLOSING_SECONDS", 0.02)
+    policy = AsynchronousPolicy(LineWorld(seconds_per_rollout=0.3), PLANNER)
+    robot = Robot()
+    policy(robot, robot.reset(None, start=[0.0], goal=[9.0]), np.random.default_rng(0))
+    time.sleep(0.05)  # it is in the middle of a rollout now
+    policy.close()
+    assert "the planner is still busy" in caplog.text
+    policy._worker._thread.join(5)
+    assert not policy._worker._thread.is_alive()
+    caplog.clear()
+    with AsynchronousPolicy(LineWorld(), PLANNER):
+        pass
+    assert caplog.text == ""
 
 
 def test_what_the_worker_raises_is_raised_in_the_loop(played):

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from jepa.__main__ import main
+from planning.environments.two_rooms import TwoRooms
 
 QUICK = ("--planner", "random_shooting", "--set", "num_samples=8", "--horizon", "4")
 
@@ -39,6 +40,40 @@ def test_a_planner_by_name_stands_beside_the_baselines(evaluated):
     assert results[0]["milliseconds_per_plan"] > 0
 
 
+def test_a_deadline_goes_with_episodes_one_at_a_time(evaluated):
+    code, *_, results = evaluated(*QUICK, "--deadline-ms", 1000, "--batch", 1)
+    assert code == 0 and len(results[0]["episodes"]) == 3
+
+
+def test_the_folder_of_the_results_is_made(evaluated, tmp_path):
+    out = tmp_path / "none" / "yet" / "out.json"
+    assert evaluated(*QUICK, "--out", out)[0] == 0
+    assert json.loads(out.read_text())[0]["policy"] == "random_shooting"
+
+
+@pytest.mark.parametrize("place", ["taken", "file/below.json"])
+def test_a_place_where_nothing_can_be_written_is_found_before_the_episodes(
+    evaluated, tmp_path, monkeypatch, place
+):
+    def step(self, action):
+        raise AssertionError("nothing may be executed")
+
+    monkeypatch.setattr(TwoRooms, "step", step)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "file").write_text("of someone")
+    code, _, errors, _ = evaluated(*QUICK, "--out", tmp_path / place)
+    assert code == 2 and errors.startswith("error: --out: ") and errors.count("\n") == 1
+
+
+def test_a_fault_of_ours_has_an_exit_code_of_its_own(evaluated, monkeypatch):
+    def step(self, action):
+        raise KeyError("x")
+
+    monkeypatch.setattr(TwoRooms, "step", step)
+    code, _, errors, _ = evaluated(*QUICK)
+    assert code == 3 and errors.startswith("error: internal error: KeyError")
+
+
 def test_a_batch_has_the_same_outcomes(evaluated):
     *_, alone = evaluated(*QUICK)
     *_, together = evaluated(*QUICK, "--batch", 3)
@@ -54,6 +89,9 @@ def test_a_batch_has_the_same_outcomes(evaluated):
         (("--planner", "cems"), "no planner 'cems'; did you mean 'cem'"),
         (("--tasks", "nowhere"), "no task file 'nowhere'"),
         (("--deadline-ms", "0"), "--deadline-ms must be above 0"),
+        (("--batch", "2", "--deadline-ms", "50"), "--batch 2 with --deadline-ms: plans of a batch"),
+        (("--threads", "0"), "--threads must be from 1 to 1024, got 0"),
+        (("--device", "foo"), "--device 'foo' cannot be used here"),
         (("--config", "planning/nothing.yaml"), "no config 'planning/nothing.yaml'"),
     ],
 )

@@ -82,6 +82,30 @@ def test_without_a_distance_a_goal_is_reached_within_one_typical_action():
     assert typical_step_distance(Line(), at(7.0), SPEC) == pytest.approx(near, abs=1e-5)
 
 
+class PartlyBroken(Line):
+    """Imagines NaN for so many of the actions."""
+
+    def __init__(self, num_broken):
+        super().__init__()
+        self.num_broken = num_broken
+
+    def rollout(self, start, actions):
+        imagined = super().rollout(start, actions)
+        imagined.tokens[: self.num_broken] = torch.nan
+        return imagined
+
+
+def test_a_rollout_that_fails_does_not_hide_what_a_typical_action_moves():
+    near = typical_step_distance(Line(), at(0.0), SPEC)
+    assert typical_step_distance(PartlyBroken(1), at(0.0), SPEC) == pytest.approx(near, rel=0.1)
+    assert np.isfinite(typical_step_distance(PartlyBroken(63), at(0.0), SPEC))
+
+
+def test_a_world_in_which_every_action_fails_is_told():
+    with pytest.raises(FloatingPointError, match="all 64 latents that one action leads to are NaN"):
+        typical_step_distance(PartlyBroken(64), at(0.0), SPEC)
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [

@@ -55,6 +55,25 @@ def test_a_goal_image_alone_has_no_true_distance(look, tmp_path):
     assert "rank correlation" not in printed
 
 
+def test_a_place_where_nothing_can_be_written_is_found_before_the_landscape(look, monkeypatch):
+    def reset(self, generator, *, start, goal):
+        raise AssertionError("nothing may be drawn")
+
+    monkeypatch.setattr(TwoRooms, "reset", reset)
+    look.out.write_text("a file of someone")
+    code, _, errors = look("--goal-state", "52,20")
+    assert code == 2 and f"no file can be written in {look.out}: it is a file" in errors
+
+
+def test_a_fault_of_ours_is_not_called_a_flat_landscape(look, monkeypatch):
+    def reset(self, generator, *, start, goal):
+        raise KeyError("x")
+
+    monkeypatch.setattr(TwoRooms, "reset", reset)
+    code, _, errors = look("--goal-state", "52,20")
+    assert code == 3 and errors.startswith("error: internal error: KeyError")
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -63,6 +82,8 @@ def test_a_goal_image_alone_has_no_true_distance(look, tmp_path):
         (["--axes", "dx"], "--axes must be two of dx, dy"),
         (["--cells", "2"], "num_cells at least 3"),
         (["--steps", "0"], "num_steps must be at least 1"),
+        (["--threads", "-1"], "--threads must be from 1 to 1024, got -1"),
+        (["--device", "foo"], "--device 'foo' cannot be used here"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(look, options, expected):

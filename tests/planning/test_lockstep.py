@@ -1,5 +1,7 @@
 """Episodes in lockstep end as they do alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -90,6 +92,24 @@ def test_a_real_world_model_gives_the_same_episodes_in_a_batch(rooms, make_model
     together = play_together([player(index) for index in range(3)])
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_allclose(one.actions, other.actions, atol=1e-4)
+
+
+def test_actions_change_as_little_as_the_environment_demands(rooms, world, make_plan):
+    class Careful(type(rooms())):
+        @property
+        def action_spec(self):
+            return replace(super().action_spec, max_change=(0.5, 0.5))
+
+    place = np.array([8.0, 8.0])
+    player = Player(
+        Careful(image_size=32), PlanningPolicy(world, CEM(horizon=4)), start=place,
+        goal=place + 16, generator=np.random.default_rng(0),
+    )  # fmt: skip
+    player.prepare()
+    player.policy.accept(make_plan([[0.0, 0.0], [2.0, 0.0], [2.0, 0.0], [0.0, 0.0]]))
+    for _ in range(4):
+        player.advance()
+    assert np.stack(player.actions)[:, 0].tolist() == [0.0, 0.5, 1.0, 0.5]
 
 
 def test_the_seconds_of_a_plan_are_its_share(tasks, world, monkeypatch):

@@ -13,7 +13,7 @@ from planning.latent_world import LatentWorld
 from planning.mpc import PlanningPolicy, run_episode
 from planning.planners.cem import CEM
 from planning.planners.random_shooting import RandomShooting
-from planning.types import Latent
+from planning.types import Latent, TimeStep
 
 START, GOAL = np.array([8.0, 8.0]), np.array([10.0, 24.0])  # in one room, 16 pixels apart
 
@@ -315,6 +315,83 @@ def test_a_robot_that_has_moved_is_told_to_stop_when_something_fails(rooms):
         run_episode(environment, fails, start=START, goal=GOAL,
                     generator=np.random.default_rng(0), stop_action=stop)  # fmt: skip
     assert len(stops) == 1
+
+
+class Cart:
+    """Takes speeds of at most 1, changed by at most 0.25 a step; one command can fail."""
+
+    name, frames_per_second, goal = "cart", 10.0, None
+
+    def __init__(self, *, max_change=(0.25,), fails_at=(), max_steps=100):
+        self.action_spec = ActionSpec(("v",), ("m/s",), (-1.0,), (1.0,), max_change=max_change)
+        self.fails_at, self.max_steps, self.commands = fails_at, max_steps, []
+
+    def reset(self, generator, *, start, goal):
+        return self._shown()
+
+    def step(self, action):
+        self.commands.append(round(float(action[0]), 4))
+        if len(self.commands) in self.fails_at:
+            raise OSError("the line is dead")
+        assert len(self.commands) <= self.max_steps, "stepped after its end"
+        return self._shown()
+
+    def distance_to_goal(self):
+        return float(len(self.commands))
+
+    def _shown(self):
+        is_last = len(self.commands) >= self.max_steps
+        return TimeStep(np.zeros((1, 1, 3), np.uint8), np.zeros(1, np.float32), False, is_last)
+
+
+def driven(cart, policy=lambda *seen: np.ones(1), **options):
+    return run_episode(cart, policy, start=None, goal=None, generator=np.random.default_rng(0),
+                       stop_action=lambda: np.zeros(1), **options)  # fmt: skip
+
+
+def test_each_action_is_within_the_largest_change_from_the_one_before():
+    cart, wanted = Cart(max_steps=5), iter([0.2, 1.0, 1.0, -1.0, -1.0])
+    episode = driven(cart, lambda *seen: np.array([next(wanted)]))
+    assert cart.commands == [0.2, 0.45, 0.7, 0.45, 0.2]
+    assert np.concatenate(episode.actions) == pytest.approx(cart.commands)
+
+
+def test_a_robot_that_arrives_is_told_to_stop_and_that_is_not_part_of_the_record():
+    cart, beats = Cart(), []
+    episode = driven(
+        cart, has_arrived=lambda *seen: len(cart.commands) == 3, pace=lambda: beats.append(1)
+    )
+    assert cart.commands == [1.0, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]
+    assert episode.is_success and episode.num_steps == 3 and episode.final_distance == 3.0
+    assert len(beats) == 6  # every command but the last waits for its beat
+
+
+def test_an_environment_that_has_ended_by_itself_is_not_stepped_again():
+    cart = Cart(max_steps=3)
+    assert driven(cart).num_steps == 3
+    assert cart.commands == [1.0, 1.0, 1.0]
+
+
+def test_who_arrives_before_moving_is_told_nothing():
+    cart = Cart()
+    assert driven(cart, has_arrived=lambda *seen: True).num_steps == 0
+    assert cart.commands == []
+
+
+def test_a_failure_in_the_very_first_step_stops_the_robot_too():
+    cart = Cart(fails_at=(1,), max_change=None)
+    with pytest.raises(OSError, match="the line is dead"):
+        driven(cart)
+    assert cart.commands == [1.0, 0.0]
+
+
+def test_a_stop_that_fails_is_told_beside_what_failed_first(caplog):
+    cart = Cart(fails_at=(2, 3), max_change=None)
+    with pytest.raises(OSError, match="the line is dead") as told:
+        driven(cart)
+    line = "the robot may still be moving: stopping it failed (OSError: the line is dead)"
+    assert line in caplog.text
+    assert getattr(told.value, "__notes__", [line]) == [line]
 
 
 # The end of an episode.

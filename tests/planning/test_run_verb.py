@@ -150,7 +150,139 @@ def test_a_config_holds_options_and_the_command_line_wins(jepa_plan, tmp_path):
     assert code == 2 and "there is no option 'planer'; did you mean 'planner'?" in error
 
 
+# What is left when a run fails.
+
+
+@pytest.fixture
+def to_image(goal_png):
+    """A goal image alone: the landscape before the run knows no true distances, nothing acts."""
+    return "run", "--goal", goal_png(), "--reached-distance", 1e-9, *QUICK
+
+
+def breaks_at(step, error, monkeypatch, *, is_over=False):
+    """The simulator raises when it is told to execute this action, counted from 1.
+
+    With `is_over` the ones before end what it takes for the episode.
+    """
+    real, told = TwoRooms.step, []
+
+    def broken(self, action):
+        told.append(action)
+        if len(told) == step:
+            raise error
+        time_step = real(self, action)
+        return time_step._replace(is_last=is_over or time_step.is_last)
+
+    monkeypatch.setattr(TwoRooms, "step", broken)
+
+
+def test_a_run_that_fails_leaves_its_plans_its_steps_and_the_error(
+    jepa_plan, to_image, monkeypatch
+):
+    breaks_at(4, OSError("the camera is gone"), monkeypatch)
+    code, printed, (error,) = jepa_plan(*to_image, "--execute", 2)
+    assert code == 2 and "the camera is gone" in error
+    assert "wrote log.json, of a run that was cut short" in printed
+    log = json.loads((jepa_plan.out / "log.json").read_text())
+    assert log["result"]["error"].startswith("OSError: the camera is gone")
+    assert log["result"]["is_success"] is False and log["result"]["judge"] is None
+    assert [plan["step"] for plan in log["plans"]] == [0, 2]
+    assert log["result"]["num_plans"] == 2
+    states, actions = log["steps"]["states"], log["steps"]["actions"]
+    assert len(states) == len(actions) + 1 >= 5  # what stops the robot may follow
+    assert states[0] == [12, 50] and np.isfinite(states[:4]).all()
+    assert states[4] == [None, None]  # nobody knows where the fourth action led
+    assert np.array(actions[:2]) == pytest.approx(np.array(log["plans"][0]["actions"][:2]))
+    assert log["settings"]["planner"]["num_samples"] == 16
+
+
+def test_a_simulator_that_is_begun_anew_on_the_way_costs_the_log_no_step(
+    jepa_plan, to_image, monkeypatch
+):
+    breaks_at(3, OSError("the camera is gone"), monkeypatch, is_over=True)
+    code, *_ = jepa_plan(*to_image)
+    log = json.loads((jepa_plan.out / "log.json").read_text())
+    states = log["steps"]["states"]
+    assert code == 2 and np.isfinite(states[:3]).all() and states[3] == [None, None]
+
+
+def test_a_fault_of_ours_has_an_exit_code_of_its_own_and_leaves_a_log(
+    jepa_plan, to_image, monkeypatch
+):
+    breaks_at(2, KeyError("x"), monkeypatch)
+    code, _, (error,) = jepa_plan(*to_image)
+    assert code == 3  # 1 would say that the goal was not reached
+    assert error.startswith("error: internal error: KeyError: ")
+    log = json.loads((jepa_plan.out / "log.json").read_text())
+    assert log["result"]["error"].startswith("KeyError: 'x'") and len(log["plans"]) == 1
+
+
+def test_a_run_that_ends_as_it_should_has_no_error_in_its_log(jepa_plan):
+    jepa_plan("run", "--goal-state", "52,20", "--max-steps", 1, *QUICK)
+    result = json.loads((jepa_plan.out / "log.json").read_text())["result"]
+    assert result["error"] is None and result["judge"] == "simulator"
+
+
 # What is refused: one line, exit code 2.
+
+
+def never_acts(monkeypatch):
+    def step(self, action):
+        raise AssertionError("nothing may be executed")
+
+    monkeypatch.setattr(TwoRooms, "step", step)
+
+
+def test_a_place_where_nothing_can_be_written_is_found_before_the_run(jepa_plan, monkeypatch):
+    never_acts(monkeypatch)
+    folder, goal = jepa_plan.out, ("--goal-state", "52,20")
+    folder.write_text("a file of someone")
+    code, _, (error,) = jepa_plan("run", *goal, *QUICK)
+    assert code == 2 and f"--out: no file can be written in {folder}: it is a file" in error
+    code, _, (error,) = jepa_plan("run", *goal, *QUICK, "--out", folder / "below")
+    assert code == 2 and f"no file can be written in {folder / 'below'}: Not a dir" in error
+    assert folder.read_text() == "a file of someone"
+
+
+@pytest.mark.parametrize("name", ["log.json", "episode.gif", "landscape.png"])
+def test_a_result_whose_name_is_taken_by_a_folder_is_found_before_the_run(
+    jepa_plan, monkeypatch, name
+):
+    never_acts(monkeypatch)
+    (jepa_plan.out / name).mkdir(parents=True)
+    code, _, (error,) = jepa_plan("run", "--goal-state", "52,20", *SMALL)
+    assert code == 2 and f"{name} cannot be written, it is a folder" in error
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--stale", "hold"], "--stale is of --async runs only; add --async, or leave it out"),
+        (["--period-ms", "50"], "--period-ms is of --async runs only; add --async"),
+        (["--reached-distance", "1"], "--reached-distance would decide nothing: with --goal-state"),
+        (["--sub-goal-steps", "3"], "--sub-goal-steps needs at least 2 --goal, got 0"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(jepa_plan, monkeypatch, options, expected):
+    never_acts(monkeypatch)
+    code, _, (error,) = jepa_plan("run", "--goal-state", "52,20", *options, *QUICK)
+    assert code == 2 and expected in error
+
+
+def test_of_one_image_whose_state_is_known_the_simulator_judges_too(jepa_plan, goal_png):
+    known = ("--goal", goal_png(), "--goal-state", "52,20")
+    code, _, (error,) = jepa_plan("run", *known, "--reached-distance", 1, *QUICK)
+    assert code == 2 and "--reached-distance would decide nothing" in error
+    code, _, (error,) = jepa_plan("run", "--goal", goal_png(), "--sub-goal-steps", 3, *QUICK)
+    assert code == 2 and "--sub-goal-steps needs at least 2 --goal, got 1" in error
+
+
+def test_sub_goals_are_reached_by_latent_distance_although_a_simulator_judges(jepa_plan, goal_png):
+    code, printed, errors = jepa_plan(
+        "run", "--goal", goal_png(), "--goal", goal_png(), "--goal-state", "52,20",
+        "--reached-distance", 1e9, "--max-steps", 2, *QUICK,
+    )  # fmt: skip
+    assert (code, errors) == (1, []) and "goal 2/2" in printed
 
 
 @pytest.mark.parametrize(
@@ -172,7 +304,15 @@ def test_a_config_holds_options_and_the_command_line_wins(jepa_plan, tmp_path):
         (["--set", "horizon=far"], "cem: horizon must be a whole number, got 'far'"),
         (["--env", "two_room"], "no environment 'two_room'; did you mean 'two_rooms'?"),
         (["--max-steps", "0"], "--max-steps must be at least 1, got 0"),
-        (["--period-ms", "0"], "--period-ms must be above 0, got 0"),
+        (["--async", "--period-ms", "0"], "--period-ms must be from 0.1 to 60000, got 0"),
+        (["--async", "--period-ms", "inf"], "--period-ms must be from 0.1 to 60000, got inf"),
+        (["--async", "--period-ms", "nan"], "--period-ms must be from 0.1 to 60000, got nan"),
+        (["--threads", "0"], "--threads must be from 1 to 1024, got 0; without it torch chooses"),
+        (["--threads", "-1"], "--threads must be from 1 to 1024, got -1"),
+        (["--threads", "99999"], "--threads must be from 1 to 1024, got 99999"),
+        (["--device", "foo"], "--device 'foo' cannot be used here: "),
+        (["--device", "cuda:99"], "--device 'cuda:99' cannot be used here: "),
+        (["--device", "meta"], "--device 'meta' cannot be used here: "),
         (["--reached-distance", "0"], "the latent distance of a goal must be above 0, got 0.0"),
         (["--horizont", "3"], "unrecognized arguments: --horizont 3"),
         (["--config", "nowhere.yaml"], "no config 'nowhere.yaml'"),
@@ -258,8 +398,10 @@ def test_ctrl_c_ends_a_run_in_one_line(checkpoint, tmp_path, mode):
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
-    while "step" not in process.stdout.readline():  # the first plan
+    while not process.stdout.readline().startswith("step "):  # the first plan
         assert process.poll() is None
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (130, "interrupted\n")
+    log = json.loads((tmp_path / "log.json").read_text())
+    assert log["result"]["error"] == "KeyboardInterrupt" and len(log["plans"]) >= 1

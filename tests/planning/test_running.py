@@ -101,6 +101,37 @@ def test_the_same_seed_gives_the_same_run(ran):
     assert not np.array_equal(actions(3)[0], actions(4)[0])
 
 
+@pytest.mark.parametrize("is_asynchronous", [False, True])
+def test_whoever_sees_the_goal_stops_the_robot_there(rooms, disc_position, is_asynchronous):
+    environment, commands = rooms(max_steps=200), []
+    step = environment.step
+    environment.step = lambda action: (commands.append(action.tolist()), step(action))[1]
+    goals = Goals(frames=[environment.render(GOAL)], start=START)
+    settings = RunSettings(execute_steps=2, period_seconds=0.005, is_asynchronous=is_asynchronous)
+    outcome = run_to_goal(PlaceWorld(disc_position), PLANNER, environment, goals, settings=settings)
+    assert outcome.is_success
+    assert commands[-1] == [0.0, 0.0]
+    assert len(commands) == outcome.episode.num_steps + 1  # the stop is not recorded
+
+
+def test_a_run_that_waits_for_its_plans_stops_the_robot_when_the_camera_fails(rooms, disc_position):
+    class Blind(PlaceWorld):
+        num_seen = 0
+
+        def encode(self, frame, state=None):
+            self.num_seen += 1
+            if self.num_seen == 4:
+                raise OSError("no camera")
+            return super().encode(frame, state)
+
+    environment, commands = rooms(), []
+    step = environment.step
+    environment.step = lambda action: (commands.append(action.tolist()), step(action))[1]
+    with pytest.raises(OSError, match="no camera"):
+        run_to_goal(Blind(disc_position), PLANNER, environment, Goals(state=GOAL, start=START))
+    assert any(commands[0]) and commands[-1] == [0.0, 0.0]
+
+
 def test_a_run_without_any_goal_is_refused():
     with pytest.raises(ValueError, match="give a goal image, or the state of the goal"):
         Goals()

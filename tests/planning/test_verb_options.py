@@ -2,17 +2,22 @@ import argparse
 from pathlib import Path
 
 import pytest
+import torch
 
 from planning.__main__ import main
 from planning.environments.two_rooms import TwoRooms
 from planning.verb_options import (
     add_config_option,
     add_planner_options,
+    add_world_options,
     deadline_of,
+    device_of,
     execute_steps_of,
     options_of_config,
     planner_of,
+    prepare_results,
     state_of,
+    threads_of,
 )
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "planning"
@@ -65,6 +70,22 @@ def test_four_actions_are_executed_or_as_many_as_a_plan_has(verb):
 def test_a_deadline_is_in_milliseconds(verb):
     assert deadline_of(verb.parse_args(["--deadline-ms", "250"])) == 0.25
     assert deadline_of(verb.parse_args([])) is None
+
+
+def test_threads_are_torchs_own_or_what_is_asked_and_the_device_is_tried():
+    parser = argparse.ArgumentParser()
+    add_world_options(parser)
+    plain = parser.parse_args(["--checkpoint", "a"])
+    assert threads_of(plain) == torch.get_num_threads()
+    assert device_of(plain) == "cpu"
+    assert threads_of(parser.parse_args(["--checkpoint", "a", "--threads", "2"])) == 2
+
+
+def test_results_that_are_there_keep_their_content_until_they_are_written(tmp_path):
+    (tmp_path / "log.json").write_text("old")
+    prepare_results(tmp_path, "log.json", "new.json")
+    assert (tmp_path / "log.json").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["log.json"]  # and nothing is left behind
 
 
 def test_a_state_is_numbers_with_commas():
