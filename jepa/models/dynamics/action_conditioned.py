@@ -269,7 +269,8 @@ class ActionConditionedPredictor(Dynamics):
         table = self._rotation(time, 1, has_extrinsics, tokens.device)
         # Of the last block only what is read: latents, and the token that tells of the state.
         first_read = 1 if self.learns_state else per_frame - self.num_tokens
-        x, new_memory = self._embedded_frame(tokens, state, action, extrinsics), Cache()
+        x = self._embedded_frame(tokens, state, action, extrinsics)
+        new_memory: Cache = []
         for index, block in enumerate(self.transformer.blocks):
             options = {
                 "past": memory[index] if memory else None,
@@ -347,7 +348,11 @@ class ActionConditionedPredictor(Dynamics):
         action, (batch, 1, dim), and all others, (1, tokens per frame - 1, dim).
         """
         frame = tokens[:, None], state[:, None], action[:, None]
-        is_shared = extrinsics is None and all(_is_one_for_all(x) for x in (tokens, state))
+        is_shared = (
+            extrinsics is None
+            and not is_watched()  # a graph must do for any batch
+            and all(_is_one_for_all(x) for x in (tokens, state))
+        )
         if not is_shared:
             camera = None if extrinsics is None else extrinsics[:, None]
             return self._embed(*frame, camera).flatten(1, 2)
