@@ -147,7 +147,8 @@ class AsynchronousPolicy:
         lateness: counts of what came late.
 
     Raises:
-        ValueError: if a setting is not known or out of range.
+        ValueError: if a setting is not known or out of range, or if the world model is to be told
+            of several frames.
     """
 
     def __init__(
@@ -171,6 +172,12 @@ class AsynchronousPolicy:
         submit: Submit | None = None,
     ) -> None:
         _refuse_settings(stale, lead_steps, execute_steps, planner.horizon, deadline_seconds)
+        if (num_frames := getattr(world, "context_frames", 1)) > 1:
+            raise ValueError(
+                f"the world model was trained to see {num_frames} frames before it imagines, of "
+                "which planning while acting knows one only; plan without --async, or train with "
+                "context_frames=1"
+            )
         self.world, self.planner, self.stale = world, planner, stale
         self.max_hold_steps, self.lead_steps = max_hold_steps, lead_steps
         self.execute_steps, self.deadline_seconds = execute_steps, deadline_seconds

@@ -256,7 +256,8 @@ def evaluate_together(
             one planner.
         tasks: what to try.
         batch_size: episodes side by side; 1 is `evaluate`. Outcomes are those of `evaluate`, but
-            for the rounding of larger batches; milliseconds per plan are a plan's share.
+            for the rounding of larger batches; milliseconds per plan are a plan's share. A deadline
+            of the policies is one for all plans that are made together: outcomes differ then.
 
     Raises:
         ValueError: if the batch size is below 1, or the planner cannot plan together.

@@ -604,6 +604,13 @@ def test_settings_out_of_range_are_refused(played, options, match):
         played(**options)
 
 
+def test_a_world_model_of_several_frames_is_refused(played):
+    world = WideLineWorld(1)
+    world.context_frames = 3
+    with pytest.raises(ValueError, match=r"trained to see 3 frames .* plan without --async"):
+        played(world=world)
+
+
 # Goals.
 
 
