@@ -1,3 +1,4 @@
+import os
 import re
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ def test_means_are_over_seeds_and_show_the_gain_of_each(benchmark, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it")
 def test_each_seed_has_its_rows_and_the_floor_of_the_rank(benchmark, monkeypatch, capsys):
     options = ("--steps", "2", "--episodes", "8", "--rows", "60", "--seeds", "3", "4")
     names = ("--only", "i-jepa-images", "distillation", "vicreg")

@@ -1,6 +1,7 @@
 """The half-seen room, the statistics by hand, and the path from recording to table."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -113,6 +114,7 @@ def test_auroc_and_rank_correlation_by_hand(benchmark):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it")
 def test_the_quick_run_goes_all_the_way_and_keeps_every_outcome(benchmark, tmp_path, capsys):
     benchmark.main(["--quick", "--guard", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
