@@ -192,6 +192,16 @@ def refuse_counts_below_one(**counts: int) -> None:
             raise ValueError(f"{name} must be at least 1, got {count}")
 
 
+def refuse_more_than_samples(num_samples: int, **counts: int) -> None:
+    """Raises ValueError for the first count that exceeds the number of samples."""
+    for name, count in counts.items():
+        if count > num_samples:
+            raise ValueError(
+                f"{name}={count} exceeds num_samples={num_samples}; "
+                f"raise num_samples or lower {name}"
+            )
+
+
 def refuse_outside_unit_interval(**values: float) -> None:
     """Raises ValueError for the first value that is not in [0, 1)."""
     for name, value in values.items():

@@ -15,6 +15,7 @@ from planning.search import (
     Search,
     SearchPlanner,
     refuse_counts_below_one,
+    refuse_more_than_samples,
     refuse_outside_unit_interval,
 )
 from planning.search_space import SearchSpace, WarmStart
@@ -54,11 +55,7 @@ class CategoricalCEM(SearchPlanner):
             num_elites=self.num_elites,
             num_iterations=self.num_iterations,
         )
-        if self.num_elites > self.num_samples:
-            raise ValueError(
-                f"num_elites={self.num_elites} exceeds num_samples={self.num_samples}; "
-                "raise num_samples or lower num_elites"
-            )
+        refuse_more_than_samples(self.num_samples, num_elites=self.num_elites)
         refuse_outside_unit_interval(
             momentum=self.momentum,
             min_probability=self.min_probability,

@@ -12,6 +12,7 @@ from planning.search import (
     Search,
     SearchPlanner,
     refuse_counts_below_one,
+    refuse_more_than_samples,
     refuse_not_positive,
     refuse_outside_unit_interval,
 )
@@ -51,11 +52,7 @@ class CEM(SearchPlanner):
             num_elites=self.num_elites,
             num_iterations=self.num_iterations,
         )
-        if self.num_elites > self.num_samples:
-            raise ValueError(
-                f"num_elites={self.num_elites} exceeds num_samples={self.num_samples}; "
-                "raise num_samples or lower num_elites"
-            )
+        refuse_more_than_samples(self.num_samples, num_elites=self.num_elites)
         refuse_outside_unit_interval(momentum=self.momentum, smoothness=self.smoothness)
         refuse_not_positive(
             initial_std=self.initial_std, warm_std=self.warm_std, min_std=self.min_std

@@ -16,6 +16,7 @@ from planning.search import (
     Search,
     SearchPlanner,
     refuse_counts_below_one,
+    refuse_more_than_samples,
     refuse_not_positive,
     refuse_outside_unit_interval,
 )
@@ -72,12 +73,9 @@ class CEMGradient(SearchPlanner):
             num_starts=self.num_starts,
             num_steps=self.num_steps,
         )
-        for name, count in (("num_elites", self.num_elites), ("num_starts", self.num_starts)):
-            if count > self.num_samples:
-                raise ValueError(
-                    f"{name}={count} exceeds num_samples={self.num_samples}; "
-                    f"raise num_samples or lower {name}"
-                )
+        refuse_more_than_samples(
+            self.num_samples, num_elites=self.num_elites, num_starts=self.num_starts
+        )
         refuse_outside_unit_interval(momentum=self.momentum, smoothness=self.smoothness)
         refuse_not_positive(
             step_size=self.step_size,

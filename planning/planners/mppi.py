@@ -13,6 +13,7 @@ from planning.search import (
     Search,
     SearchPlanner,
     refuse_counts_below_one,
+    refuse_more_than_samples,
     refuse_not_positive,
     refuse_outside_unit_interval,
 )
@@ -60,11 +61,7 @@ class MPPI(SearchPlanner):
             num_elites=self.num_elites,
             num_iterations=self.num_iterations,
         )
-        if self.num_elites > self.num_samples:
-            raise ValueError(
-                f"num_elites={self.num_elites} exceeds num_samples={self.num_samples}; "
-                "raise num_samples or lower num_elites"
-            )
+        refuse_more_than_samples(self.num_samples, num_elites=self.num_elites)
         refuse_outside_unit_interval(momentum=self.momentum, smoothness=self.smoothness)
         refuse_not_positive(
             temperature=self.temperature,
