@@ -40,11 +40,15 @@ def test_compiled_blocks_give_the_same_numbers_and_keep_their_names():
 
 
 @pytest.fixture
-def dynamo(monkeypatch):
-    """Nothing compiled so far, and torch's own limit, which is put back."""
+def dynamo():
+    """Nothing compiled so far, and torch's own limit, which is put back.
+
+    Not by `monkeypatch`: it deletes a setting that was not in the module's dictionary,
+    and torch then hides the setting from every later test of the process.
+    """
     torch._dynamo.reset()
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
-    yield torch._dynamo.config
+    with torch._dynamo.config.patch(recompile_limit=8):
+        yield torch._dynamo.config
     torch._dynamo.reset()
 
 
