@@ -39,6 +39,7 @@ import numpy as np
 import torch
 
 from planning.__main__ import find_tasks
+from planning.control.mpc import PlanningPolicy
 from planning.environments import make_environment
 from planning.evaluation import (
     Evaluation,
@@ -50,7 +51,6 @@ from planning.evaluation import (
     freeze_tasks,
 )
 from planning.latent_world import LatentWorld
-from planning.mpc import PlanningPolicy
 from planning.planners.cem import CEM
 from planning.planners.cem_gradient import CEMGradient
 from planning.planners.cma_es import CMAES
@@ -58,7 +58,7 @@ from planning.planners.gradient import Gradient
 from planning.planners.icem import ICEM
 from planning.planners.mppi import MPPI
 from planning.planners.random_shooting import RandomShooting
-from planning.search import Problem, SearchPlanner, plan_together
+from planning.search.rounds import Problem, SearchPlanner, plan_together
 
 HORIZON, EXECUTE_STEPS = 8, 4
 TUNING_SEED, TUNING_TASKS = 1107, 12

@@ -57,7 +57,7 @@ from torch import Tensor
 import jepa  # noqa: F401  (before what wants torchvision: see jepa/__init__.py)
 from jepa.models.world_model import LatentWorldModel
 from jepa.scaling.flops import linear_weights
-from planning.action_space import ActionSpec
+from planning.actions.space import ActionSpec
 from planning.costs import GoalDistance
 from planning.latent_world import LatentWorld
 from planning.planners.cem import CEM

@@ -31,7 +31,7 @@ from jepa.models.transformer import Attention
 from jepa.models.world_model import ColumnScaling, LatentWorldModel
 from planning.costs import GoalDistance
 from planning.latent_world import LatentWorld
-from planning.screening import Screening
+from planning.search.screening import Screening
 from planning.types import Latent
 
 PATCH = 16

@@ -61,6 +61,7 @@ from jepa.training.latent_windows import LatentWindows
 from jepa.training.pretraining import Pretraining
 from jepa.training.world_model_training import WorldModelTraining
 from planning.baselines import StickyRandom, random_actions, straight_line
+from planning.control.mpc import Policy
 from planning.costs import (
     Disagreement,
     GoalDistance,
@@ -72,10 +73,9 @@ from planning.costs.recorded_latents import bank_of_shards
 from planning.environments.two_rooms import LEFT_FLOOR, WALL, TwoRooms
 from planning.evaluation import Rate
 from planning.latent_world import LatentWorld
-from planning.mpc import Policy
 from planning.planners.cem import CEM
 from planning.recording import record_episodes
-from planning.search import Problem, plan_together
+from planning.search.rounds import Problem, plan_together
 from planning.types import Cost, Environment, Latent, Plan, TimeStep
 
 PLANNER = CEM(horizon=8, num_samples=128, num_elites=16, num_iterations=3, smoothness=0.3)

@@ -13,9 +13,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from planning import evaluate_verb, landscape_verb, run_verb
-from planning.evaluate_verb import PROTOCOLS, find_tasks
-from planning.verb_options import OneLineParser, options_of_config
+from planning.verbs import evaluate, landscape, run
+from planning.verbs.evaluate import PROTOCOLS, find_tasks
+from planning.verbs.options import OneLineParser, options_of_config
 
 __all__ = ["PROTOCOLS", "find_tasks", "main"]
 
@@ -46,9 +46,9 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     parser = OneLineParser(prog="jepa plan", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    run_verb.add_to(verbs)
-    landscape_verb.add_to(verbs)
-    evaluate_verb.add_to(verbs)
+    run.add_to(verbs)
+    landscape.add_to(verbs)
+    evaluate.add_to(verbs)
     _add_record(verbs)
     _add_freeze(verbs)
     return parser, dict(verbs.choices)

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, Protocol, cast
 import numpy as np
 
 from planning.baselines import StickyRandom, do_nothing, oracle, random_actions, straight_line
+from planning.control.lockstep import Player, play_together
+from planning.control.mpc import EpisodeRecord, PlanningPolicy, Policy, run_episode
 from planning.environments import make_environment
-from planning.lockstep import Player, play_together
-from planning.mpc import EpisodeRecord, PlanningPolicy, Policy, run_episode
 from planning.types import Environment
 
 TASKS_FORMAT = 1

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from planning.actions.model_actions import model_actions
+from planning.control.goal_pursuit import CostMaker, typical_step_distance
+from planning.control.mpc import goal_distance, joined_spec
 from planning.costs import finite_costs
-from planning.goal_pursuit import CostMaker, typical_step_distance
 from planning.latent_world import LatentWorld
-from planning.model_actions import model_actions
-from planning.mpc import goal_distance, joined_spec
 from planning.types import Environment, TimeStep
 
 # Below so many typical steps from the lowest to the highest point, for an action held for four

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from jepa.checkpoints.native import load_world_model
 from jepa.models.dynamics.base import Memory, map_memory
 from jepa.models.world_model import LatentWorldModel
-from planning.action_space import ActionSteps
+from planning.actions.space import ActionSteps
 from planning.rollout_memory import RolloutMemory, SampleBytes
 from planning.types import Latent
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_pipelines.shards import PackResult, pack_trajectories
 from data_pipelines.trajectories import Episode, TrajectorySpecification
-from planning.mpc import Policy
+from planning.control.mpc import Policy
 from planning.types import Environment
 
 

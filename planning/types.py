@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from torch import Generator, Tensor
 
-from planning.action_space import ActionSpec
+from planning.actions.space import ActionSpec
 
 
 class TimeStep(NamedTuple):

@@ -230,7 +230,7 @@ def test_importing_a_package_imports_no_torch(package):
         ("jepa/models/encoder.py", "from data_pipelines.streams import Stream"),
         ("jepa/models/encoder.py", "import data_pipelines"),
         ("jepa/models/encoder.py", "from planning.types import Plan"),
-        ("planning/mpc.py", "from jepa.models import encoder"),
+        ("planning/control/mpc.py", "from jepa.models import encoder"),
         ("planning/recording.py", "from data_pipelines.manifest import scan"),
         ("planning/recording.py", "import jepa"),
     ],
@@ -243,11 +243,11 @@ def test_the_rule_of_directions_finds_a_wrong_import(file, source):
     ("file", "source"),
     [
         ("jepa/__init__.py", "import data_pipelines"),
-        ("jepa/demo/stages.py", "from planning.mpc import run"),
+        ("jepa/demo/stages.py", "from planning.control.mpc import run"),
         ("jepa/training/pretraining.py", "from data_pipelines.batch import ClipBatch"),
         ("planning/latent_world.py", "from jepa.models import encoder"),
         ("planning/recording.py", "from data_pipelines.shards import write"),
-        ("planning/mpc.py", "import torch\nfrom planning.types import Plan"),
+        ("planning/control/mpc.py", "import torch\nfrom planning.types import Plan"),
     ],
 )
 def test_the_rule_of_directions_lets_a_right_import_pass(file, source):

@@ -189,9 +189,9 @@ class Demo:
     def plan(self) -> None:
         """Reaches goal images on frozen starts, beside every baseline."""
         from planning.__main__ import find_tasks
+        from planning.control.mpc import PlanningPolicy
         from planning.evaluation import TaskSet, baselines, evaluate, success_table
         from planning.latent_world import LatentWorld
-        from planning.mpc import PlanningPolicy
         from planning.planners.cem import CEM
 
         self.note(

@@ -19,11 +19,11 @@ from jepa.demo.report import (
 )
 from jepa.models.frame_encoder import FrameEncoder
 from jepa.models.latents import PatchTokens
+from planning.control.mpc import EpisodeRecord
 from planning.costs import GoalDistance
 from planning.environments.two_rooms import TwoRooms
 from planning.evaluation import Evaluation
 from planning.latent_world import LatentWorld
-from planning.mpc import EpisodeRecord
 
 MAP_CELLS = 44
 GRID_ACTIONS = 21

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from planning.action_space import ActionSpec
+from planning.actions.space import ActionSpec
 from planning.types import Goal, TimeStep
 
 if TYPE_CHECKING:

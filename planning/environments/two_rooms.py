@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from planning.action_space import ActionSpec
+from planning.actions.space import ActionSpec
 from planning.types import Goal, TimeStep
 
 LEFT_FLOOR = (150, 190, 200)

@@ -9,8 +9,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from planning.action_sampling import ActionDistribution
-from planning.search import (
+from planning.actions.sampling import ActionDistribution
+from planning.search.rounds import (
     Candidates,
     Search,
     SearchPlanner,
@@ -18,7 +18,7 @@ from planning.search import (
     refuse_more_than_samples,
     refuse_outside_unit_interval,
 )
-from planning.search_space import SearchSpace, WarmStart
+from planning.search.space import SearchSpace, WarmStart
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class CategoricalCEM(SearchPlanner):
         )
 
     def search(self, space: SearchSpace, warm: WarmStart | None, generator: Generator) -> Search:
-        """See `planning.search.SearchPlanner.search`."""
+        """See `planning.search.rounds.SearchPlanner.search`."""
         probabilities = self._first(space, warm)
         for _ in range(self.num_iterations):
             sequences = draw_choices(probabilities, self.num_samples, generator=generator)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Generator
 
-from planning.action_sampling import refit, sample_sequences
-from planning.search import (
+from planning.actions.sampling import refit, sample_sequences
+from planning.search.rounds import (
     Candidates,
     Search,
     SearchPlanner,
@@ -16,7 +16,7 @@ from planning.search import (
     refuse_not_positive,
     refuse_outside_unit_interval,
 )
-from planning.search_space import SearchSpace, WarmStart, first_distribution
+from planning.search.space import SearchSpace, WarmStart, first_distribution
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class CEM(SearchPlanner):
         )
 
     def search(self, space: SearchSpace, warm: WarmStart | None, generator: Generator) -> Search:
-        """See `planning.search.SearchPlanner.search`."""
+        """See `planning.search.rounds.SearchPlanner.search`."""
         distribution = first_distribution(space, warm, std=self.initial_std, warm_std=self.warm_std)
         min_std = self.min_std * space.half_range
         for _ in range(self.num_iterations):

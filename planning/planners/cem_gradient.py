@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from planning.action_sampling import ActionDistribution, refit, sample_sequences
-from planning.gradient_descent import Descent, cosine_scale
-from planning.search import (
+from planning.actions.sampling import ActionDistribution, refit, sample_sequences
+from planning.search.gradient_descent import Descent, cosine_scale
+from planning.search.rounds import (
     Candidates,
     Scores,
     Search,
@@ -20,7 +20,7 @@ from planning.search import (
     refuse_not_positive,
     refuse_outside_unit_interval,
 )
-from planning.search_space import SearchSpace, WarmStart, first_distribution
+from planning.search.space import SearchSpace, WarmStart, first_distribution
 
 ADAM_BETAS = (0.5, 0.95)  # steps are few, so their memory is short
 MIN_GAIN = 1e-3  # of its cost: what some start must win in a descent for another to be tried
@@ -86,7 +86,7 @@ class CEMGradient(SearchPlanner):
         )
 
     def search(self, space: SearchSpace, warm: WarmStart | None, generator: Generator) -> Search:
-        """See `planning.search.SearchPlanner.search`."""
+        """See `planning.search.rounds.SearchPlanner.search`."""
         distribution = first_distribution(space, warm, std=self.initial_std, warm_std=self.warm_std)
         descent: Descent | None = None
         helps = True

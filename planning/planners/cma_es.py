@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from planning.action_sampling import ActionDistribution
-from planning.search import (
+from planning.actions.sampling import ActionDistribution
+from planning.search.rounds import (
     Candidates,
     Search,
     SearchPlanner,
     refuse_counts_below_one,
     refuse_not_positive,
 )
-from planning.search_space import SearchSpace, WarmStart, first_distribution
+from planning.search.space import SearchSpace, WarmStart, first_distribution
 
 MIN_STD_SHARE = 1e-9  # of a half-range: what has nothing to choose still needs a scale
 
@@ -52,7 +52,7 @@ class CMAES(SearchPlanner):
         refuse_not_positive(initial_std=self.initial_std, warm_std=self.warm_std)
 
     def search(self, space: SearchSpace, warm: WarmStart | None, generator: Generator) -> Search:
-        """See `planning.search.SearchPlanner.search`."""
+        """See `planning.search.rounds.SearchPlanner.search`."""
         first = first_distribution(space, warm, std=self.initial_std, warm_std=self.warm_std)
         first = first._replace(mean=space.clip(first.mean))
         strategy = _strategy(space, first, self.num_samples, generator)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Generator
 
-from planning.action_sampling import ActionDistribution, sample_sequences
-from planning.gradient_descent import Descent, cosine_scale
-from planning.search import (
+from planning.actions.sampling import ActionDistribution, sample_sequences
+from planning.search.gradient_descent import Descent, cosine_scale
+from planning.search.rounds import (
     Candidates,
     Search,
     SearchPlanner,
@@ -16,7 +16,7 @@ from planning.search import (
     refuse_not_positive,
     refuse_outside_unit_interval,
 )
-from planning.search_space import SearchSpace, WarmStart, first_distribution
+from planning.search.space import SearchSpace, WarmStart, first_distribution
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Gradient(SearchPlanner):
     """Goes downhill from several starts and returns the best sequence it ever evaluated.
 
     One start is the rest of the previous plan or the middle of the bounds. What happens at bounds,
-    on plateaus and where sequences are ruled out: see `planning.gradient_descent.Descent`. The
-    world model and the cost must be differentiable.
+    on plateaus and where sequences are ruled out: see `planning.search.gradient_descent.Descent`.
+    The world model and the cost must be differentiable.
 
     Args:
         horizon: actions in a sequence.
@@ -66,7 +66,7 @@ class Gradient(SearchPlanner):
         )
 
     def search(self, space: SearchSpace, warm: WarmStart | None, generator: Generator) -> Search:
-        """See `planning.search.SearchPlanner.search`."""
+        """See `planning.search.rounds.SearchPlanner.search`."""
         starts = sample_sequences(
             first_distribution(space, warm, std=self.initial_std, warm_std=self.warm_std),
             self.num_starts,

@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from planning.action_sampling import ActionDistribution, refit
-from planning.coloured_noise import coloured_noise
-from planning.search import (
+from planning.actions.coloured_noise import coloured_noise
+from planning.actions.sampling import ActionDistribution, refit
+from planning.search.rounds import (
     Candidates,
     Search,
     SearchPlanner,
@@ -18,7 +18,7 @@ from planning.search import (
     refuse_not_positive,
     refuse_outside_unit_interval,
 )
-from planning.search_space import SearchSpace, WarmStart, first_distribution
+from planning.search.space import SearchSpace, WarmStart, first_distribution
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ICEM(SearchPlanner):
     Some elites are imagined again in the next round and, shifted, in the first round of the next
     plan; the mean is imagined in the first round and in the last. Deviations from the paper: the
     standard deviation has a floor, and noise has no power lost to the constant part (see
-    `planning.coloured_noise`).
+    `planning.actions.coloured_noise`).
 
     Args:
         horizon: actions in a sequence.
@@ -82,7 +82,7 @@ class ICEM(SearchPlanner):
         )
 
     def search(self, space: SearchSpace, warm: WarmStart | None, generator: Generator) -> Search:
-        """See `planning.search.SearchPlanner.search`."""
+        """See `planning.search.rounds.SearchPlanner.search`."""
         distribution = first_distribution(space, warm, std=self.initial_std, warm_std=self.warm_std)
         min_std = self.min_std * space.half_range
         kept = self._first_kept(space, warm)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Generator
 
-from planning.action_sampling import sample_sequences
-from planning.search import (
+from planning.actions.sampling import sample_sequences
+from planning.search.rounds import (
     Candidates,
     Search,
     SearchPlanner,
@@ -15,7 +15,7 @@ from planning.search import (
     refuse_not_positive,
     refuse_outside_unit_interval,
 )
-from planning.search_space import SearchSpace, WarmStart, first_distribution
+from planning.search.space import SearchSpace, WarmStart, first_distribution
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class RandomShooting(SearchPlanner):
         refuse_outside_unit_interval(smoothness=self.smoothness)
 
     def search(self, space: SearchSpace, warm: WarmStart | None, generator: Generator) -> Search:
-        """See `planning.search.SearchPlanner.search`."""
+        """See `planning.search.rounds.SearchPlanner.search`."""
         distribution = first_distribution(space, None, std=self.std, warm_std=self.std)
         sequences = sample_sequences(
             distribution,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from planning.action_space import ActionSpec
+from planning.actions.space import ActionSpec
 from planning.costs import GoalDistance
 from planning.types import Latent, Plan
 

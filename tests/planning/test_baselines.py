@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from planning.action_space import ActionSpec
+from planning.actions.space import ActionSpec
 from planning.baselines import (
     KnowsTheWay,
     StickyRandom,
@@ -14,7 +14,7 @@ from planning.baselines import (
     random_actions,
     straight_line,
 )
-from planning.mpc import run_episode
+from planning.control.mpc import run_episode
 from planning.types import Goal, TimeStep
 
 IN_ONE_ROOM = (np.array([8.0, 8.0]), np.array([8.0, 26.0]))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from planning.action_space import ActionSpec, ActionSteps
-from planning.goal_pursuit import NUM_TYPICAL_ACTIONS
+from planning.actions.space import ActionSpec, ActionSteps
+from planning.control.goal_pursuit import NUM_TYPICAL_ACTIONS
 from planning.landscape import (
     MIN_RELIEF,
     Landscape,
@@ -13,8 +13,8 @@ from planning.landscape import (
     rank_correlation,
     true_distances,
 )
-from planning.run_verb import has_landscape
 from planning.types import Latent
+from planning.verbs.run import has_landscape
 
 START, GOAL = np.array([8.0, 8.0]), np.array([8.0, 24.0])  # 16 pixels down, in one room
 

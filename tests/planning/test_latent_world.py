@@ -10,7 +10,7 @@ import torch
 from jepa.__main__ import main as jepa_main
 from jepa.checkpoints.native import save_world_model
 from jepa.models.world_model import ActionColumns
-from planning.action_space import ActionSpec, ActionSteps
+from planning.actions.space import ActionSpec, ActionSteps
 from planning.costs import GoalDistance
 from planning.latent_world import LatentWorld
 from planning.planners.cem import CEM

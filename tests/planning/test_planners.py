@@ -14,11 +14,11 @@ import pytest
 import torch
 
 import planning.planners
-from planning.action_space import ActionSpec
-from planning.parameterization import Repeat
+from planning.actions.parameterization import Repeat
+from planning.actions.space import ActionSpec
 from planning.planners.cem import CEM
 from planning.planners.random_shooting import RandomShooting
-from planning.search import Problem, SearchPlanner, plan_together
+from planning.search.rounds import Problem, SearchPlanner, plan_together
 from planning.types import Latent
 
 NAN, INF = float("nan"), float("inf")

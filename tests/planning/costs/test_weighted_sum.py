@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from planning.action_space import ActionSpec
+from planning.actions.space import ActionSpec
 from planning.costs import (
     L1,
     ActionSize,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from planning.action_space import ActionSpec
+from planning.actions.space import ActionSpec
 from planning.planners.categorical_cem import CategoricalCEM, draw_choices
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from planning.action_space import ActionSpec, ActionSteps
+from planning.actions.space import ActionSpec, ActionSteps
 from planning.planners.icem import ICEM
 
 

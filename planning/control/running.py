@@ -1,0 +1,220 @@
+"""One run to a goal: what is pursued, who judges it, and what happened in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from planning.actions.standstill import standing_still
+from planning.control.asynchronous_mpc import AsynchronousPolicy, LatenessCount, StalePolicy
+from planning.control.goal_pursuit import WITHIN_ONE_STEP, ArrivalRule
+from planning.control.metronome import Metronome
+from planning.control.mpc import (
+    EpisodeRecord,
+    PlanningPolicy,
+    PlanRecord,
+    goal_distance,
+    run_episode,
+)
+from planning.goal_images import ImageGoal
+from planning.latent_world import LatentWorld
+from planning.types import Environment, Planner
+
+Judge = Literal["simulator", "latent distance"]
+
+
+@dataclass(frozen=True)
+class Goals:
+    """Where a run starts and what it is after.
+
+    Attributes:
+        frames: goal images, pursued in order; None: the picture of `state`.
+        state: of the last goal, where it is known: the simulator then judges success. None: the
+            latent distance judges.
+        start: state to start at; drawn if None.
+    """
+
+    frames: Sequence[np.ndarray] | None = None
+    state: np.ndarray | None = None
+    start: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if not self.frames and self.state is None:
+            raise ValueError("give a goal image, or the state of the goal")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How a run goes.
+
+    Attributes:
+        execute_steps: actions of each plan that are executed; of an asynchronous run, at least.
+        reduction: of the cost over the steps of a rollout.
+        deadline_seconds: for each plan; None plans to the end.
+        seed: of the planner, and of what is drawn in the environment.
+        is_asynchronous: plan while acting, in real time.
+        stale: what bridges a late plan, see `AsynchronousPolicy`.
+        period_seconds: from step to step of an asynchronous run; None: what the environment says.
+        standstill: (action_dim,), the action that stands still; None: zero. Choices have no zero,
+            nor have binary grippers that have not been told anything yet.
+    """
+
+    execute_steps: int = 4
+    reduction: Literal["mean", "last"] = "mean"
+    deadline_seconds: float | None = None
+    seed: int = 0
+    is_asynchronous: bool = False
+    stale: StalePolicy = "continue"
+    period_seconds: float | None = None
+    standstill: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run.
+
+    Attributes:
+        episode: what happened; `is_success` is the judge's.
+        goals: images that were pursued.
+        judge: who says whether the goal was reached.
+        reached_distance: latent distance that counts as reached, if that judged.
+        lateness: of an asynchronous run.
+        num_late_steps: steps that were later than their beat, of an asynchronous run.
+        steps_per_action: environment steps that an action of the world model spans.
+    """
+
+    episode: EpisodeRecord
+    goals: Sequence[np.ndarray]
+    judge: Judge
+    reached_distance: float | None = None
+    lateness: LatenessCount | None = None
+    num_late_steps: int = 0
+    steps_per_action: int = 1
+
+    @property
+    def is_success(self) -> bool:
+        """The goal was reached."""
+        return self.episode.is_success
+
+
+def run_to_goal(
+    world: LatentWorld,
+    planner: Planner,
+    environment: Environment,
+    goals: Goals,
+    *,
+    settings: RunSettings = RunSettings(),
+    arrival: ArrivalRule = WITHIN_ONE_STEP,
+    on_plan: Callable[[PlanRecord], None] | None = None,
+) -> Outcome:
+    """Runs one episode to a goal.
+
+    Args:
+        world: the trained world model.
+        planner: chooses action sequences.
+        environment: with its budget of steps.
+        goals: start and goals.
+        settings: how it goes.
+        arrival: when a goal counts as reached where no simulator judges, and sub-goals always.
+        on_plan: is told of each plan.
+
+    Raises:
+        ValueError: if world, environment and goals do not fit together.
+        FloatingPointError: if latents or all imagined costs are NaN or infinite.
+    """
+    if goals.state is None:
+        assert goals.frames is not None
+        environment = ImageGoal(environment, goals.frames[-1])
+    run = _asynchronous if settings.is_asynchronous else _synchronous
+    return run(world, planner, environment, goals, settings, arrival, on_plan)
+
+
+def _synchronous(
+    world: LatentWorld,
+    planner: Planner,
+    environment: Environment,
+    goals: Goals,
+    settings: RunSettings,
+    arrival: ArrivalRule,
+    on_plan: Callable[[PlanRecord], None] | None,
+) -> Outcome:
+    policy = PlanningPolicy(
+        world,
+        planner,
+        execute_steps=settings.execute_steps,
+        reduction=settings.reduction,
+        goals=goals.frames,
+        arrival=arrival,
+        seed=settings.seed,
+        deadline_seconds=settings.deadline_seconds,
+        on_plan=on_plan,
+    )
+    spec, standstill = environment.action_spec, settings.standstill
+    has_standstill = spec.kind != "one_hot" or standstill is not None
+
+    def stop_action() -> np.ndarray:
+        return standing_still(spec, last=policy.last_action, standstill=standstill)
+
+    episode = run_episode(
+        environment,
+        policy,
+        start=goals.start,
+        goal=goals.state,
+        generator=np.random.default_rng(settings.seed),
+        has_arrived=policy.has_arrived if goals.state is None else None,
+        stop_action=stop_action if has_standstill else None,
+    )
+    judged = _judged(policy, episode, goals)
+    return Outcome(episode, *judged, steps_per_action=world.action_steps.num_steps)
+
+
+def _asynchronous(
+    world: LatentWorld,
+    planner: Planner,
+    environment: Environment,
+    goals: Goals,
+    settings: RunSettings,
+    arrival: ArrivalRule,
+    on_plan: Callable[[PlanRecord], None] | None,
+) -> Outcome:
+    metronome = Metronome(settings.period_seconds or 1 / environment.frames_per_second)
+    policy = AsynchronousPolicy(
+        world,
+        planner,
+        stale=settings.stale,
+        execute_steps=settings.execute_steps,
+        cost_of=goal_distance(settings.reduction),
+        goals=goals.frames,
+        arrival=arrival,
+        seed=settings.seed,
+        deadline_seconds=settings.deadline_seconds,
+        period_seconds=metronome.period_seconds,
+        on_plan=on_plan,
+        standstill=settings.standstill,
+    )
+    with policy:
+        episode = run_episode(
+            environment,
+            policy,
+            start=goals.start,
+            goal=goals.state,
+            generator=np.random.default_rng(settings.seed),
+            has_arrived=policy.has_arrived if goals.state is None else None,
+            pace=metronome.wait,
+            stop_action=policy.stop_action,
+        )
+    judged = _judged(policy, episode, goals)
+    per_action = world.action_steps.num_steps
+    return Outcome(episode, *judged, policy.lateness, metronome.num_late, per_action)
+
+
+def _judged(
+    policy: PlanningPolicy | AsynchronousPolicy, episode: EpisodeRecord, goals: Goals
+) -> tuple[Sequence[np.ndarray], Judge, float | None]:
+    frames = goals.frames or [episode.goal.frame]
+    if goals.state is not None:
+        return frames, "simulator", None
+    return frames, "latent distance", policy.reached_distance

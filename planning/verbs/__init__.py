@@ -1,0 +1,1 @@
+"""The verbs of `jepa plan` and what they write."""
