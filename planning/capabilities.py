@@ -1,0 +1,111 @@
+"""What an environment may offer beyond the contract: all optional, asked for by `isinstance`.
+
+An environment that offers one defines its methods; nothing is registered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from planning.types import Environment, TimeStep
+
+Acts = Callable[["Environment", "TimeStep", np.random.Generator], np.ndarray]
+
+
+@runtime_checkable
+class HasConfiguration(Protocol):
+    """Its state is not all that must be known to start there: also joint angles, other objects.
+
+    `reset` takes configurations as start and goal then, and tasks are frozen as configurations.
+    """
+
+    configuration_names: tuple[str, ...]
+
+    @property
+    def configuration(self) -> np.ndarray:
+        """(len(configuration_names),), float64: where everything is now, at rest."""
+        ...
+
+
+@runtime_checkable
+class Simulates(Protocol):
+    """Its simulation can be kept, put back and run without pictures: what an oracle plans in."""
+
+    def save_state(self) -> np.ndarray:
+        """Returns (size,), float64: all that decides what happens next, also speeds."""
+        ...
+
+    def load_state(self, saved: np.ndarray) -> None:
+        """Goes back to what `save_state` returned, within the same episode."""
+        ...
+
+    def simulate(self, actions: np.ndarray) -> np.ndarray:
+        """Tries actions (horizon, action_dim) from where it is, draws nothing, and goes back.
+
+        Returns:
+            (horizon,): `distance_to_goal` after each action.
+        """
+        ...
+
+
+@runtime_checkable
+class HasExpert(Protocol):
+    """Knows a way to the goal of the episode, from the true state."""
+
+    def make_expert(self) -> Acts:
+        """Returns a policy for one episode; it may remember what phase it is in."""
+        ...
+
+
+@dataclass(frozen=True)
+class Factor:
+    """Something that may vary without being the task: a colour, the camera, a mass.
+
+    Attributes:
+        low, high: bounds of its values, one per dimension.
+        default: what it is when nobody asks.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    default: tuple[float, ...]
+
+    def sample(self, generator: np.random.Generator) -> tuple[float, ...]:
+        """Draws uniformly inside the bounds."""
+        return tuple(generator.uniform(self.low, self.high).tolist())
+
+    def check(self, name: str, value: Sequence[float]) -> tuple[float, ...]:
+        """Returns the value; raises ValueError if it is not inside the bounds."""
+        array = np.asarray(value, dtype=np.float64).reshape(-1)
+        fits = array.shape == (len(self.low),) and bool(
+            ((array >= self.low) & (array <= self.high)).all()
+        )
+        if not fits:
+            raise ValueError(
+                f"{name} must be {len(self.low)} numbers between {self.low} and {self.high}, "
+                f"got {array.tolist()}"
+            )
+        return tuple(array.tolist())
+
+
+@runtime_checkable
+class Varies(Protocol):
+    """Can look or behave otherwise: for tests of zero-shot shift."""
+
+    @property
+    def factors(self) -> Mapping[str, Factor]:
+        """What can vary, by name: colour.agent, camera.yaw, light.brightness, size.block, mass."""
+        ...
+
+    def vary(self, values: Mapping[str, Sequence[float]]) -> None:
+        """Sets factors from the next reset on; those that are not named get their defaults.
+
+        Raises:
+            ValueError: if there is no such factor, or the value is outside its bounds.
+        """
+        ...
