@@ -4,10 +4,16 @@ REQUIRE_EXTRAS=1 in the environment says that all optional packages are installe
 skipped because one is missing fails.
 """
 
+import json
 import os
 import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from filelock import FileLock
 
 import data_pipelines  # noqa: F401  (its hook must be there before anything imports torchvision)
 
@@ -36,3 +42,32 @@ def failed_if_a_package_is_missing(report):
             reason = reason.removeprefix("Skipped: ")
             report.longrepr = f"skipped, but REQUIRE_EXTRAS is set: {reason} ({file}:{line})"
     return report
+
+
+class QuickDemo(NamedTuple):
+    """One run of `jepa demo --quick` in an empty folder."""
+
+    folder: Path
+    returncode: int
+    output: str
+
+
+@pytest.fixture(scope="session")
+def quick_demo(tmp_path_factory):
+    """The demo as a newcomer runs it: once for all tests, also where several processes test."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, told = shared / "quick_demo", shared / "quick_demo.json"
+    with FileLock(shared / "quick_demo.lock"):
+        if not told.exists():
+            folder.mkdir()
+            done = subprocess.run(
+                [sys.executable, "-m", "jepa", "demo", "--quick"],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+                capture_output=True,
+                text=True,
+                timeout=600,
+            )
+            told.write_text(json.dumps([done.returncode, done.stdout + done.stderr]))
+    return QuickDemo(folder / "runs" / "demo", *json.loads(told.read_text()))

@@ -99,8 +99,11 @@ def test_a_pack_killed_at_twenty_moments_gives_the_bytes_of_one_that_was_not(
         assert files_of(tmp_path / str(number)) == files_of(out)
 
 
+EVERY_STEP = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs each")
+
+
 @needs_posix
-@pytest.mark.parametrize("stride", [9, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [9, pytest.param(1, marks=[pytest.mark.slow, EVERY_STEP])])
 def test_a_pack_killed_at_any_step_of_its_end_goes_on(videos, uninterrupted, tmp_path, stride):
     """Kills before the n-th renaming or removal, in a set that replaces another."""
     out, _ = uninterrupted

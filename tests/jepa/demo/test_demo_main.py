@@ -1,33 +1,22 @@
 """The whole path, for real and in a minute: what a newcomer runs first."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    out = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, "-m", "jepa", "demo", "--quick", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
-    return done, out
+def summary(quick_demo):
+    return json.loads((quick_demo.folder / "summary.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def summary(demo):
-    return json.loads((demo[1] / "summary.json").read_text())
+def test_the_quick_demo_ends_well(quick_demo):
+    assert quick_demo.returncode == 0, quick_demo.output[-6000:]
 
 
-def test_the_quick_demo_ends_well(demo):
-    done, _ = demo
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-
-
-def test_the_videos_that_were_trained_on_are_real_mp4s_in_shards(demo):
-    index = json.loads((demo[1] / "shards" / "index.json").read_text())
-    tar = (demo[1] / "shards" / "shard-000000.tar").read_bytes()
+def test_the_videos_that_were_trained_on_are_real_mp4s_in_shards(quick_demo):
+    index = json.loads((quick_demo.folder / "shards" / "index.json").read_text())
+    tar = (quick_demo.folder / "shards" / "shard-000000.tar").read_bytes()
     assert index["shards"][0]["num_bytes"] == len(tar)
     assert tar.count(b"ftypisom") == 64
 
@@ -63,8 +52,8 @@ def test_latent_distance_follows_the_way_and_token_distance_does_not(summary):
     assert geometry["token_rank_correlation"] < 0.5
 
 
-def test_report_and_episodes_are_there(demo, summary):
-    out = demo[1]
+def test_report_and_episodes_are_there(quick_demo, summary):
+    out = quick_demo.folder
     html = (out / "report.html").read_text()
     assert html.count("data:image/gif;base64,") == 5
     assert "http://" not in html.replace("http://www.w3.org", "")
