@@ -70,7 +70,7 @@ from planning.costs import (
     WeightedSum,
 )
 from planning.costs.recorded_latents import bank_of_shards
-from planning.environments.two_rooms import LEFT_FLOOR, WALL, TwoRooms
+from planning.environments.two_rooms import TwoRooms
 from planning.evaluation import Rate
 from planning.latent_world import LatentWorld
 from planning.planners.cem import CEM
@@ -195,14 +195,16 @@ class HalfSeenRoom(TwoRooms):
         offset = target - position
         return offset * min(1.0, self.max_move / max(np.abs(offset).max(), 1e-9))
 
-    def _draw_background(self) -> np.ndarray:
+    def _draw_background(
+        self, left_floor: np.ndarray, right_floor: np.ndarray, wall: np.ndarray
+    ) -> np.ndarray:
         size = self.image_size
         y, x = np.mgrid[:size, :size] + 0.5
         u, v = x / size, y / size
         shade = 10 * np.sin(7.1 * u + 2.3 * v) + 9 * np.sin(11.3 * v - 3.7 * u + 1.0)
-        image = np.array(LEFT_FLOOR) + shade[..., None]
+        image = left_floor + shade[..., None]
         outside = (np.minimum(x, y) < self._border) | (np.maximum(x, y) > size - self._border)
-        image[outside] = WALL
+        image[outside] = wall
         return np.clip(image, 0, 255)
 
 

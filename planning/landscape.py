@@ -8,17 +8,18 @@ typical step is how far one random action moves the latent (`typical_step_distan
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from planning.actions.model_actions import model_actions
+from planning.actions.space import ActionSpec
 from planning.control.goal_pursuit import CostMaker, typical_step_distance
 from planning.control.mpc import goal_distance, joined_spec
-from planning.costs import finite_costs
+from planning.costs import WeightedSum, finite_costs
 from planning.latent_world import LatentWorld
-from planning.types import Environment, TimeStep
+from planning.types import Cost, Environment, Latent, TimeStep
 
 # Below so many typical steps from the lowest to the highest point, for an action held for four
 # steps, the landscape is called flat. Measured on 20 tasks of two_rooms each: trained worlds of the
@@ -44,6 +45,8 @@ class Landscape:
         true_distances: like `costs`, the distance in the simulator; None where it is not known.
         start_frame: what the camera sees.
         goal_frame: the goal.
+        goal_costs: (second, first), what the distance to the goal adds to the costs; None: it is
+            all that they are.
     """
 
     costs: np.ndarray
@@ -57,11 +60,13 @@ class Landscape:
     true_distances: np.ndarray | None
     start_frame: np.ndarray
     goal_frame: np.ndarray
+    goal_costs: np.ndarray | None = None
 
     @property
     def relief(self) -> float:
-        """From the lowest to the highest cost, in typical steps."""
-        costs = self.costs[np.isfinite(self.costs)]
+        """From the lowest to the highest cost of not being at the goal, in typical steps."""
+        costs = self.costs if self.goal_costs is None else self.goal_costs
+        costs = costs[np.isfinite(costs)]
         return float(np.ptp(costs) / self.step_distance) if self.step_distance > 0 else 0.0
 
     @property
@@ -170,38 +175,31 @@ def energy_landscape(
         FloatingPointError: if all costs are NaN or infinite.
     """
     _refuse_settings(environment, axes, num_steps, num_cells)
-    spec, joined = environment.action_spec, joined_spec(world, environment)
-    first, second = (np.linspace(spec.low[a], spec.high[a], num_cells) for a in axes)
-    grid = _grid(spec.low, spec.high, axes, first, second)  # (cells, action_dim)
-    per_action = world.action_steps.num_steps
-    each = torch.from_numpy(grid)[:, None].expand(-1, per_action, -1)
-    wide = torch.stack([model_actions(world.action_steps, part)[0] for part in each])
+    joined, grid = joined_spec(world, environment), _grid(environment.action_spec, axes, num_cells)
     start = world.encode(time_step.frame, time_step.state)
     goal_frame = environment.goal.frame
     goal = world.encode(goal_frame)
-    actions = wide.to(start.tokens)[:, None].expand(-1, num_steps, -1)
     cost = (cost_of or goal_distance())(goal, world)
-    with torch.inference_mode():
-        costs = finite_costs(cost(world.rollout(start, actions), actions))
+    costs, goal_costs = _imagined_costs(world, start, cost, grid.actions, num_steps)
     truth = None
     if goal_state is not None:
-        state = np.asarray(time_step.state, np.float64)
-        truth = true_distances(
-            simulator or environment, state, goal_state, grid, num_steps * per_action
-        )
-    shape = (num_cells, num_cells)
+        place = np.asarray(time_step.state, np.float64)
+        held = num_steps * world.action_steps.num_steps
+        known = true_distances(simulator or environment, place, goal_state, grid.actions, held)
+        truth = grid.as_map(known)
     return Landscape(
-        costs=costs.cpu().numpy().reshape(shape),
-        first=first,
-        second=second,
-        names=(spec.names[axes[0]], spec.names[axes[1]]),
-        units=(spec.units[axes[0]], spec.units[axes[1]]),
+        costs=grid.as_map(costs),
+        first=grid.first,
+        second=grid.second,
+        names=grid.names,
+        units=grid.units,
         num_steps=num_steps,
         start_distance=float(world.distance(start.tokens, goal.tokens)),
         step_distance=typical_step_distance(world, start, joined),
-        true_distances=None if truth is None else truth.reshape(shape),
+        true_distances=truth,
         start_frame=time_step.frame,
         goal_frame=goal_frame,
+        goal_costs=None if goal_costs is None else grid.as_map(goal_costs),
     )
 
 
@@ -260,18 +258,48 @@ def _way_to_goal(environment: Environment, time_step: TimeStep, goal: np.ndarray
     return float(length(np.asarray(time_step.state, np.float64), goal))
 
 
-def _grid(
-    low: tuple[float, ...],
-    high: tuple[float, ...],
-    axes: tuple[int, int],
-    first: np.ndarray,
-    second: np.ndarray,
-) -> np.ndarray:
-    """Returns (second * first, action_dim); what is not on an axis is 0, or the nearest bound."""
-    still = np.clip(np.zeros(len(low)), low, high)
-    grid = np.tile(still, (len(second), len(first), 1))
-    grid[..., axes[0]], grid[..., axes[1]] = first[None, :], second[:, None]
-    return grid.reshape(-1, len(low)).astype(np.float32)
+class _Grid(NamedTuple):
+    """Actions over two dimensions: (second * first, action_dim), the first changing fastest."""
+
+    actions: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    names: tuple[str, str]
+    units: tuple[str, str]
+
+    def as_map(self, values: np.ndarray) -> np.ndarray:
+        """Returns values of the actions as (second, first)."""
+        return values.reshape(len(self.second), len(self.first))
+
+
+def _grid(spec: ActionSpec, axes: tuple[int, int], num_cells: int) -> _Grid:
+    """Returns the grid; what is not on an axis is 0, or the nearest bound."""
+    first, second = (np.linspace(spec.low[axis], spec.high[axis], num_cells) for axis in axes)
+    still = np.clip(np.zeros(spec.dim), spec.low, spec.high)
+    actions = np.tile(still, (num_cells, num_cells, 1))
+    actions[..., axes[0]], actions[..., axes[1]] = first[None, :], second[:, None]
+    names = spec.names[axes[0]], spec.names[axes[1]]
+    units = spec.units[axes[0]], spec.units[axes[1]]
+    return _Grid(actions.reshape(-1, spec.dim).astype(np.float32), first, second, names, units)
+
+
+def _imagined_costs(
+    world: LatentWorld, start: Latent, cost: Cost, actions: np.ndarray, num_steps: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the costs of holding each action (actions, action_dim) for some of the model's.
+
+    Also what the goal adds to them, where it is one of several terms.
+    """
+    steps = world.action_steps
+    each = torch.from_numpy(actions)[:, None].expand(-1, steps.num_steps, -1)
+    wide = torch.stack([model_actions(steps, part)[0] for part in each])
+    held = wide.to(start.tokens)[:, None].expand(-1, num_steps, -1)
+    with torch.inference_mode():
+        imagined = world.rollout(start, held)
+        costs = finite_costs(cost(imagined, held)).cpu().numpy()
+        if not isinstance(cost, WeightedSum) or "goal" not in cost.terms:
+            return costs, None
+        return costs, cost.parts(imagined, held)["goal"].cpu().numpy()
 
 
 def _refuse_settings(

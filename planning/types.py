@@ -166,7 +166,8 @@ class Plan:
             cost, and the planner cannot tell its candidates apart.
         uncertainty: (horizon,), how far the members of an ensemble are apart along `actions`; None
             where the world model has one member.
-        saturation: share of the values of `actions` that lie at a bound, 0 to 1.
+        saturation: share of the values of `actions` that lie at a bound, 0 to 1; without those
+            that are there by nature: choices, binary grippers, and what bounds of a step pin.
         warnings: what a user should know of this plan, one line each; empty if all is well.
         num_ruled_out: imagined sequences whose cost was NaN or infinite.
         num_differentiated: imagined sequences whose gradients were computed too.
@@ -230,8 +231,9 @@ class Planner(Protocol):
                 the first always runs.
 
         Raises:
-            ValueError: if the deadline is not positive, or if `previous_plan` has another shape,
-                or fewer steps than were executed.
+            ValueError: if the deadline is not positive, if the world model has other actions, or if
+                `previous_plan` has another shape, an action that is not finite, or fewer steps than
+                were executed.
             FloatingPointError: if no sequence of the first round has a finite cost: any action
                 chosen then would be meaningless.
         """

@@ -257,10 +257,10 @@ class DynamicsTraining(OptimizedModule):
         return self._compared(imagined, *real, batch.keys * len(first))
 
     def with_noisy_actions(self, batch: Windows) -> Windows:
-        """Adds noise to the actions, another one in every step and on every rank."""
+        """Adds noise to the actions, another one for every batch and on every rank."""
         actions = batch.actions
         generator = mask_generator(
-            self.noise_seed, self.global_step, self.global_rank, device=actions.device
+            self.noise_seed, self._batches_trained, self.global_rank, device=actions.device
         )
         noise = torch.randn(
             actions.shape, generator=generator, device=actions.device, dtype=actions.dtype
@@ -330,6 +330,12 @@ class DynamicsTraining(OptimizedModule):
     def _world(self) -> LatentWorldModel:
         assert self.world is not None
         return self.world
+
+    @property
+    def _batches_trained(self) -> int:
+        """Batches used so far, over all resumes; several a step where gradients accumulate."""
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress
+        return progress.total.processed
 
     @property
     def _run_folder(self) -> Path:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from jepa.checkpoints.native import load_encoder, save_encoder
 from jepa.models import VideoEncoder
+from jepa.models.conv_encoder import ConvEncoder
 from jepa.models.latents import LatentSpace, PooledTokens
 from jepa.objectives import ActionHead, LatentMSE, LossTerms, Objective, Regularizer, SIGReg
 from jepa.training.collapse import CollapseMonitor, CollapsePolicy
@@ -31,7 +32,8 @@ class JointTraining(DynamicsTraining):
     regularizers take their statistics over the batch, at each time.
 
     Args:
-        encoder: sees every frame on its own; a tubelet of one frame wastes nothing.
+        encoder: sees every frame on its own; of a `VideoEncoder`, a tubelet of one frame wastes
+            nothing.
         latents: what its patch tokens become, learned with it. None: `PooledTokens`.
         objective: compares imagined with real latents. None: `LatentMSE`, with gradient into both.
         regularizers: each adds its loss; their weights are their own. None: `SIGReg`. Of an empty
@@ -49,7 +51,7 @@ class JointTraining(DynamicsTraining):
 
     def __init__(
         self,
-        encoder: VideoEncoder,
+        encoder: VideoEncoder | ConvEncoder,
         *,
         latents: LatentSpace | None = None,
         objective: Objective | None = None,
@@ -73,8 +75,9 @@ class JointTraining(DynamicsTraining):
         self.regularizers = nn.ModuleList([SIGReg()] if regularizers is None else regularizers)
         self.action_head = action_head
         self.collapse = CollapseMonitor(collapse_policy, every_n_steps=monitor_every_n_steps)
+        self._measured_at_step = -1
 
-    def make_encoder(self) -> VideoEncoder:
+    def make_encoder(self) -> VideoEncoder | ConvEncoder:
         """The encoder that learns."""
         return self.encoder
 
@@ -98,13 +101,16 @@ class JointTraining(DynamicsTraining):
         if isinstance(batch, LatentBatch):
             raise ValueError(
                 "an encoder that learns needs frames: use "
-                "data_pipelines.datamodules.TrajectoryDataModule itself, not LatentWindows"
+                "data_pipelines.datamodules.TrajectoryDataModule itself, or LatentWindows with "
+                "encoder: null"
             )
         return self._world.latents(self.encoder.encode_frames(batch.frames))
 
     def loss(self, latents: Tensor, batch: Windows) -> LossTerms:
         """Errors of the prediction, how ill spread the embeddings are, and how far off actions."""
-        if self.collapse.is_due(self.global_step):
+        step = self.global_step
+        if self.collapse.is_due(step) and step != self._measured_at_step:
+            self._measured_at_step = step  # once a step, also where it has several batches
             self._log_health(latents)
         embeddings = self.embed(latents)  # (batch, time, dim)
         terms = [self.prediction_loss(latents, batch)]
@@ -170,7 +176,7 @@ class JointTraining(DynamicsTraining):
     def on_train_end(self) -> None:
         """Writes the world model, and its encoder by itself."""
         super().on_train_end()
-        if self._is_to_write:
+        if self._is_to_write and isinstance(self.encoder, VideoEncoder):  # others: in world_model
             save_encoder(self.encoder, self._run_folder / "encoder")
 
     def _log_health(self, latents: Tensor) -> None:
@@ -189,8 +195,11 @@ def _summed(terms: Sequence[LossTerms]) -> LossTerms:
     return LossTerms(total, parts)
 
 
-def _refuse_what_cannot_be_trained(encoder: VideoEncoder, latents: LatentSpace) -> None:
-    if encoder.image_embed is not None or encoder.level_norms:
+def _refuse_what_cannot_be_trained(
+    encoder: VideoEncoder | ConvEncoder, latents: LatentSpace
+) -> None:
+    is_video_encoder = isinstance(encoder, VideoEncoder)
+    if is_video_encoder and (encoder.image_embed is not None or encoder.level_norms):
         raise ValueError(
             "the encoder has parts that no frame goes through (levels, an image tokenizer), which "
             "learn nothing here: set levels to null and has_image_tokenizer to false"

@@ -1,9 +1,12 @@
-"""Trajectories encoded once: with a frozen encoder, nothing is gained by encoding a frame twice."""
+"""Trajectories encoded once: with a frozen encoder, nothing is gained by encoding a frame twice.
+
+For an encoder that learns they are decoded once, if the frames fit in memory.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import lightning.pytorch as L
@@ -11,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from data_pipelines.batch import TrajectoryBatch
 from jepa.checkpoints.frame_encoders import load_frame_encoder
 from jepa.masking import mask_generator
 
@@ -43,7 +47,8 @@ class LatentWindows(L.LightningDataModule):
         trajectories: a `TrajectoryDataModule` whose windows are (nearly) whole trajectories; one
             pass over it is encoded.
         encoder: folder of a pretrained encoder, or of the run that made it; or a model of timm,
-            timm:NAME@SIZE: see `jepa.checkpoints.frame_encoders`.
+            timm:NAME@SIZE: see `jepa.checkpoints.frame_encoders`. None: nothing is encoded, and
+            windows hold frames, for an encoder that learns.
         window_frames: frames of a window.
         batch_size: windows per process and step.
         steps_per_epoch: batches of an epoch.
@@ -54,7 +59,7 @@ class LatentWindows(L.LightningDataModule):
     def __init__(
         self,
         trajectories: L.LightningDataModule,
-        encoder: str,
+        encoder: str | None,
         *,
         window_frames: int = 8,
         batch_size: int = 64,
@@ -73,7 +78,7 @@ class LatentWindows(L.LightningDataModule):
         self.window_frames, self.batch_size = window_frames, batch_size
         self.steps_per_epoch, self.seed = steps_per_epoch, seed
         self.max_gigabytes = max_gigabytes
-        self.encoded: LatentBatch | None = None
+        self.encoded: LatentBatch | TrajectoryBatch | None = None
 
     @property
     def statistics(self) -> Any:  # noqa: ANN401 - ColumnStatistics, which we may not import
@@ -98,7 +103,8 @@ class LatentWindows(L.LightningDataModule):
     def describe(self) -> str:
         """Returns one line for the start of a run."""
         return (
-            f"{self.trajectories.describe()}; encoded once, then {self.steps_per_epoch} steps of "
+            f"{self.trajectories.describe()}; {self._done} once, "
+            f"then {self.steps_per_epoch} steps of "
             f"{self.batch_size} windows of {self.window_frames} frames"
         )
 
@@ -108,21 +114,16 @@ class LatentWindows(L.LightningDataModule):
             return
         if self.trainer is not None:
             self.trajectories.trainer = self.trainer
-        device = self.trainer.strategy.root_device if self.trainer is not None else "cpu"
-        encoder = load_frame_encoder(self.encoder_folder).to(device)
-        parts: list[LatentBatch] = []
-        num_bytes = 0
+        parts: list[Any] = []  # of one kind
+        num_bytes, encode = 0, self._encoding()
         for batch in self.trajectories.train_dataloader():
-            with torch.inference_mode():
-                tokens = encoder.encode_frames(batch.frames.to(device))
-            parts.append(LatentBatch(tokens.cpu().clone(), batch.states, batch.actions, batch.keys))
-            num_bytes += tokens.numel() * tokens.element_size()
+            part = encode(batch)
+            parts.append(part)
+            num_bytes += part[0].nbytes
             self._refuse_overflow(num_bytes)
-        self.encoded = LatentBatch(
-            torch.cat([part.tokens for part in parts]),
-            torch.cat([part.states for part in parts]),
-            torch.cat([part.actions for part in parts]),
-            sum((part.keys for part in parts), ()),
+        self.encoded = type(parts[0])(
+            *(torch.cat(columns) for columns in list(zip(*parts, strict=True))[:3]),
+            keys=sum((part.keys for part in parts), ()),
         )
         self._refuse_short_trajectories()
 
@@ -130,24 +131,45 @@ class LatentWindows(L.LightningDataModule):
         """Returns windows; batch k is a function of (seed, k, rank), so a resumed run goes on."""
         return _WindowLoader(_Windows(self), batch_size=None, sampler=_RestOfEpoch(self))
 
-    def window_batch(self, step: int) -> LatentBatch:
+    def window_batch(self, step: int) -> LatentBatch | TrajectoryBatch:
         """Returns the batch of one step, drawn with replacement: all windows are equally likely."""
-        assert self.encoded is not None, "call setup() first"
+        whole = self.encoded
+        assert whole is not None, "call setup() first"
         rank = self.trainer.global_rank if self.trainer is not None else 0
         generator = mask_generator(self.seed, step, rank, device=torch.device("cpu"))
-        num_trajectories, num_frames = self.encoded.states.shape[:2]
+        num_trajectories, num_frames = whole.states.shape[:2]
         size = (self.batch_size,)
         which = torch.randint(num_trajectories, size, generator=generator)
         last = num_frames - self.window_frames + 1
         frames = torch.randint(last, size, generator=generator)[:, None] + torch.arange(
             self.window_frames
         )
-        return LatentBatch(
-            self.encoded.tokens[which[:, None], frames],
-            self.encoded.states[which[:, None], frames],
-            self.encoded.actions[which[:, None], frames[:, :-1]],
-            tuple(self.encoded.keys[index] for index in which.tolist()),
-        )
+        states = whole.states[which[:, None], frames]
+        actions = whole.actions[which[:, None], frames[:, :-1]]
+        keys = tuple(whole.keys[index] for index in which.tolist())
+        if isinstance(whole, LatentBatch):
+            return LatentBatch(whole.tokens[which[:, None], frames], states, actions, keys)
+        # Two advanced indices with a slice in between come first: (batch, time, 3, ...).
+        pixels = whole.frames[which[:, None], :, frames].transpose(1, 2)
+        return TrajectoryBatch(pixels, states, actions, keys)
+
+    @property
+    def _done(self) -> str:
+        return "decoded" if self.encoder_folder is None else "encoded"
+
+    def _encoding(self) -> Callable[[TrajectoryBatch], LatentBatch | TrajectoryBatch]:
+        """Returns what becomes of a batch of whole trajectories."""
+        if self.encoder_folder is None:
+            return lambda batch: batch
+        device = self.trainer.strategy.root_device if self.trainer is not None else "cpu"
+        encoder = load_frame_encoder(self.encoder_folder).to(device)
+
+        def encode(batch: TrajectoryBatch) -> LatentBatch:
+            with torch.inference_mode():
+                tokens = encoder.encode_frames(batch.frames.to(device))
+            return LatentBatch(tokens.cpu().clone(), batch.states, batch.actions, batch.keys)
+
+        return encode
 
     def batches_trained(self) -> int:
         """Batches this run has used, over all its resumes."""
@@ -159,7 +181,7 @@ class LatentWindows(L.LightningDataModule):
     def _refuse_overflow(self, num_bytes: int) -> None:
         if num_bytes > self.max_gigabytes * 2**30:
             raise ValueError(
-                f"the encoded trajectories need more than max_gigabytes={self.max_gigabytes}; "
+                f"the {self._done} trajectories need more than max_gigabytes={self.max_gigabytes}; "
                 "train from the TrajectoryDataModule itself, which encodes as it streams"
             )
 
@@ -179,7 +201,7 @@ class _Windows(Dataset):
     def __init__(self, data: LatentWindows) -> None:
         self.data = data
 
-    def __getitem__(self, step: int) -> LatentBatch:
+    def __getitem__(self, step: int) -> LatentBatch | TrajectoryBatch:
         return self.data.window_batch(step)
 
 

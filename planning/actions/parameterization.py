@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -84,8 +85,9 @@ class SplineKnots(Parameterization):
 
     Args:
         num_knots: chosen actions, from 1 (the same action in all steps) to the horizon.
-        order: "linear", or "cubic" (natural). The cubic may swing over the bounds between knots;
-            what is outside is clipped when the actions are made.
+        order: "linear", "cubic" (natural) or "monotone", see `spline_weights`. The natural cubic
+            may swing over the bounds between knots; what is outside is clipped when the actions are
+            made. The others never do.
     """
 
     num_knots: int
@@ -94,8 +96,9 @@ class SplineKnots(Parameterization):
     def __post_init__(self) -> None:
         if self.num_knots < 1:
             raise ValueError(f"num_knots must be at least 1, got {self.num_knots}")
-        if self.order not in ("linear", "cubic"):
-            raise ValueError(f"order must be 'linear' or 'cubic', got {self.order!r}")
+        if self.order not in get_args(SplineOrder):
+            allowed = ", ".join(map(repr, get_args(SplineOrder)))
+            raise ValueError(f"order must be one of {allowed}, got {self.order!r}")
 
     def first_steps(self, horizon: int) -> tuple[int, ...]:
         """Returns the steps of the knots."""

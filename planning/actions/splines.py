@@ -1,4 +1,10 @@
-"""Splines through knots, as weights: what a spline is at a step is linear in its knots."""
+"""Splines through knots, as weights: what a spline is at a step is linear in its knots.
+
+Monotone splines are usually made with slopes that depend on the knots (Fritsch and Carlson), so
+they are not linear in them: no weights, no least squares for a warm start, no standard deviation of
+the actions. With slopes of 0 at all knots they are linear, and stay between neighbouring knots all
+the same: that is "monotone" here.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-SplineOrder = Literal["linear", "cubic"]
+SplineOrder = Literal["linear", "cubic", "monotone"]
 
 
 def spread_knots(num_knots: int, num_steps: int) -> tuple[int, ...]:
@@ -35,7 +41,7 @@ def spline_weights(knots: Sequence[int], num_steps: int, *, order: SplineOrder) 
     """Returns the weights (steps, knots), float64, by which knots become values at steps.
 
     Each row sums to 1, and at a knot it picks that knot. With one knot all steps are equal to it;
-    with two, both orders are the straight line.
+    with two, "linear" and "cubic" are the straight line.
 
     Args:
         knots: steps of the knots, increasing, the first 0 and, if there are several, the last
@@ -43,7 +49,8 @@ def spline_weights(knots: Sequence[int], num_steps: int, *, order: SplineOrder) 
         num_steps: steps.
         order: "linear": straight lines between neighbours, so a value is never outside those of
             its neighbours. "cubic": the natural cubic spline (no curvature at both ends): smooth,
-            but it may swing over between knots.
+            but it may swing over between knots. "monotone": cubic with slope 0 at every knot: it
+            rises or falls from knot to knot and is never outside of them, but rests at each.
     """
     count = len(knots)
     if count == 1:
@@ -53,9 +60,11 @@ def spline_weights(knots: Sequence[int], num_steps: int, *, order: SplineOrder) 
     left = (torch.bucketize(steps, places, right=True) - 1).clamp(0, count - 2)  # (steps,)
     width = (places[left + 1] - places[left]).unsqueeze(1)  # (steps, 1)
     share = (steps - places[left]).unsqueeze(1) / width  # of the way to the next knot
+    if order == "monotone":
+        share = share**2 * (3 - 2 * share)
     picks = torch.eye(count, dtype=torch.float64)
     weights = (1 - share) * picks[left] + share * picks[left + 1]
-    if order == "linear":
+    if order != "cubic":
         return weights
     bends = _natural_curvatures(places)
     from_left, from_right = (1 - share) ** 3 - (1 - share), share**3 - share

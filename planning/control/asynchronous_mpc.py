@@ -8,10 +8,8 @@ and gets an action at once: finite, inside the bounds, or an error that stops th
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
-import queue
 import threading
 import time
 from collections import deque
@@ -19,69 +17,24 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, NamedTuple, get_args
+from typing import get_args
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from planning.actions.model_actions import model_actions
-from planning.actions.space import ActionSpec
-from planning.actions.standstill import binary_grippers, keeps_limits, standing_still
 from planning.control.goal_pursuit import WITHIN_ONE_STEP, ArrivalRule, CostMaker, GoalPursuit
-from planning.control.mpc import (
-    PlanRecord,
-    goal_distance,
-    imagined_distances,
-    joined_spec,
-    refuse_not_finite,
-)
+from planning.control.motion import Motion, StalePolicy
+from planning.control.mpc import PlanRecord, goal_distance, joined_spec
+from planning.control.plan_worker import PlanWorker
+from planning.control.planning_ahead import Answer, PlanningAhead, PlanRequest, SeenFrame
+from planning.control.recent_past import RecentPast
 from planning.latent_world import LatentWorld
-from planning.types import Cost, Environment, Latent, Plan, Planner, TimeStep
+from planning.types import Environment, Plan, Planner, TimeStep
 
 logger = logging.getLogger(__name__)
 
-StalePolicy = Literal["continue", "hold", "zero"]
 REMEMBERED_DURATIONS = 5
 CLOSING_SECONDS = 5.0
-
-
-class PlanRequest(NamedTuple):
-    """What the worker is asked.
-
-    Attributes:
-        time_step: what the camera sees at `step`.
-        step: environment steps executed before that.
-        pending: (steps, action_dim), what will be executed before the plan begins.
-        begins_at_step: environment step of the plan's first action.
-        previous_plan: the plan received last, for a warm start.
-        executed_steps: of its actions that will have passed by then, in actions of the model.
-        previous_action: (action_dim,), what was executed last; at first what stands still.
-        moving_steps: of the pending steps; in those after them the robot stands still.
-    """
-
-    time_step: TimeStep
-    step: int
-    pending: np.ndarray
-    begins_at_step: int
-    previous_plan: Plan | None
-    executed_steps: int
-    previous_action: np.ndarray
-    moving_steps: int
-
-
-class Answer(NamedTuple):
-    """What the worker returns.
-
-    Attributes:
-        record: the plan.
-        has_arrived: the camera saw the last goal.
-        seconds: from the request to the answer.
-    """
-
-    record: PlanRecord
-    has_arrived: bool
-    seconds: float
 
 
 Work = Callable[[PlanRequest], Answer]
@@ -147,8 +100,7 @@ class AsynchronousPolicy:
         lateness: counts of what came late.
 
     Raises:
-        ValueError: if a setting is not known or out of range, or if the world model is to be told
-            of several frames.
+        ValueError: if a setting is not known or out of range.
     """
 
     def __init__(
@@ -172,12 +124,6 @@ class AsynchronousPolicy:
         submit: Submit | None = None,
     ) -> None:
         _refuse_settings(stale, lead_steps, execute_steps, planner.horizon, deadline_seconds)
-        if (num_frames := getattr(world, "context_frames", 1)) > 1:
-            raise ValueError(
-                f"the world model was trained to see {num_frames} frames before it imagines, of "
-                "which planning while acting knows one only; plan without --async, or train with "
-                "context_frames=1"
-            )
         self.world, self.planner, self.stale = world, planner, stale
         self.max_hold_steps, self.lead_steps = max_hold_steps, lead_steps
         self.execute_steps, self.deadline_seconds = execute_steps, deadline_seconds
@@ -189,24 +135,23 @@ class AsynchronousPolicy:
         self._period, self._clock = period_seconds, clock
         self._generator = torch.Generator(device=world.device).manual_seed(seed)
         self._is_closing = threading.Event()
-        self._worker = _Worker() if submit is None else None
+        self._worker = PlanWorker() if submit is None else None
         self._submit: Submit = submit or self._worker_submit
         self._future: Future[Answer] | None = None
         self._request: PlanRequest | None = None  # whose plan has not taken over
         self._answer: Answer | None = None  # to it, once it is there
         self._error: BaseException | None = None  # what the worker raised
-        self._motion = _Motion(stale, max_hold_steps, standstill)
+        self._motion = Motion(stale, max_hold_steps, standstill)
         self._first_seconds = 0.0  # of the first plan, which is slower than others: all is cold
         self._durations: deque[float] = deque(maxlen=REMEMBERED_DURATIONS)
         self._pursuit: GoalPursuit | None = None
-        self._spec: ActionSpec | None = None  # of the world model's actions, here
+        self._ahead: PlanningAhead | None = None  # the worker's side
         self._has_arrived = False
         self._num_steps = 0
         self._num_moved = 0  # steps since the requested plan could begin, that did not stand still
         self._executes_until = 0  # the step from which another plan may take over
         self._frame_step = 0  # the step of the camera frame behind it
-
-    # ------------------------------------------------------------------ the loop's side
+        self._past: RecentPast[SeenFrame] = RecentPast(world)
 
     def __enter__(self) -> AsynchronousPolicy:
         return self
@@ -225,7 +170,7 @@ class AsynchronousPolicy:
         Waits at most `CLOSING_SECONDS`; a warning tells if the worker is busy even then.
         """
         self._is_closing.set()
-        if self._worker is not None and not self._worker.close():
+        if self._worker is not None and not self._worker.close(CLOSING_SECONDS):
             logger.warning(
                 "the planner is still busy %g s after it was told to end; its thread goes on until "
                 "its rollout is done",
@@ -250,7 +195,10 @@ class AsynchronousPolicy:
         self._begin(environment)
         self._receive()
         self._ask(time_step)
+        if self._future is not None and self._future.done():
+            self._receive()  # a worker that answers at once
         action = self._next_action()
+        self._past.add(SeenFrame(self._num_steps, time_step), action)
         self._num_steps += 1
         return action
 
@@ -259,7 +207,7 @@ class AsynchronousPolicy:
         return self._has_arrived
 
     def observe(self, time_step: TimeStep) -> None:
-        """Nothing: frames are seen by the worker, when it plans."""
+        """Nothing: frames are seen by the worker, when it plans, or remembers them."""
 
     @property
     def reached_distance(self) -> float | None:
@@ -275,13 +223,24 @@ class AsynchronousPolicy:
             return
         if self._period is None:
             self._period = 1 / environment.frames_per_second
-        self._spec = joined_spec(self.world, environment, period_seconds=self._period)
+        spec = joined_spec(self.world, environment, period_seconds=self._period)
         self._motion.begin(environment.action_spec)
         goals = self._goals if self._goals is not None else [environment.goal.frame]
         self._pursuit = GoalPursuit(self.world, goals, cost_of=self._cost_of, rule=self._arrival)
+        self._ahead = PlanningAhead(
+            self.world,
+            self.planner,
+            self._pursuit,
+            spec,
+            generator=self._generator,
+            is_closing=self._is_closing,
+            deadline_seconds=self.deadline_seconds,
+            clock=self._clock,
+        )
 
     def _ask(self, time_step: TimeStep) -> None:
         """Sends the worker its next request, if it is free and it is time."""
+        assert self._ahead is not None
         if self._request is not None:
             return
         step, lead = self._num_steps, self._lead()
@@ -291,10 +250,11 @@ class AsynchronousPolicy:
         previous, executed = self._warm_start(step + lead)
         before = self._motion.before
         self._request = PlanRequest(
-            time_step, step, pending, step + lead, previous, executed, before, moving
-        )
+            time_step, step, pending, step + lead, previous, executed, before, moving,
+            self._past.past(),
+        )  # fmt: skip
         self._num_moved = 0
-        self._future = self._submit(self._work, self._request)
+        self._future = self._submit(self._ahead.answer, self._request)
 
     def _lead(self) -> int:
         if not self.plans:
@@ -376,193 +336,9 @@ class AsynchronousPolicy:
             count.oldest_frame_steps = max(count.oldest_frame_steps, age)
         return action
 
-    # ------------------------------------------------------------------ the worker's side
-
     def _worker_submit(self, work: Work, request: PlanRequest) -> Future[Answer]:
         assert self._worker is not None
         return self._worker.submit(work, request)
-
-    def _work(self, request: PlanRequest) -> Answer:
-        """Sees, imagines what is pending, and plans from there."""
-        began, pursuit, spec = self._clock(), self._pursuit, self._spec
-        assert pursuit is not None and spec is not None
-        now = self.world.encode(request.time_step.frame, request.time_step.state)
-        has_new_goal = pursuit.advance(now, step=request.step, action_spec=spec)
-        distance = pursuit.distance(now)
-        start = self._imagine(now, request.pending)
-        before = request.pending[-1] if len(request.pending) else request.previous_action
-        previous_action = torch.as_tensor(before).to(start.tokens)
-        plan = self.planner.plan(
-            self.world,
-            start,
-            cost=_Interruptible(pursuit.cost, self._is_closing),
-            action_spec=spec,
-            generator=self._generator,
-            previous_plan=None if has_new_goal else request.previous_plan,
-            executed_steps=0 if has_new_goal else request.executed_steps,
-            deadline_seconds=self.deadline_seconds,
-            previous_action=previous_action,
-        )
-        refuse_not_finite(plan)
-        imagined = imagined_distances(self.world, start, plan, pursuit.goal)
-        record = PlanRecord(
-            request.step, plan, imagined, distance, pursuit.index, request.begins_at_step
-        )
-        near = pursuit.reached_distance(now, spec)
-        return Answer(record, pursuit.is_last and distance < near, self._clock() - began)
-
-    def _imagine(self, now: Latent, pending: np.ndarray) -> Latent:
-        """Returns where the robot will be after the pending actions (steps, action_dim)."""
-        actions = model_actions(self.world.action_steps, torch.from_numpy(pending))
-        if not len(actions):
-            return now
-        with torch.inference_mode():
-            imagined = self.world.rollout(now, actions[None].to(now.tokens))
-        state = None if now.state is None or imagined.state is None else imagined.state[0, -1]
-        return Latent(imagined.tokens[0, -1], state)
-
-
-class _Motion:
-    """Which action comes next: the plan's, or what bridges a gap; inside all limits.
-
-    Attributes:
-        last: (action_dim,), what was executed last.
-        is_still: it left the robot where it was.
-        is_late: the next plan should be here, and is not.
-    """
-
-    def __init__(
-        self, stale: StalePolicy, max_hold_steps: int, standstill: Sequence[float] | None
-    ) -> None:
-        self.stale: StalePolicy = stale
-        self.max_hold_steps = max_hold_steps
-        self.last: np.ndarray | None = None
-        self.is_still, self.is_late = True, False
-        self._standstill = standstill
-        self._spec: ActionSpec | None = None  # of one step of the environment
-        self._rest, self._grippers = np.zeros(0, np.float32), []
-        self._queue: deque[np.ndarray] = deque()
-        self._num_held = 0
-
-    def begin(self, spec: ActionSpec) -> None:
-        """Learns what an action is; raises ValueError if that does not say what stands still."""
-        self._spec = spec
-        self._rest = standing_still(spec, last=None, standstill=self._standstill)
-        self._grippers = binary_grippers(spec)
-
-    def follow(self, actions: np.ndarray) -> None:
-        """Replaces what was left of the plan before."""
-        self._queue, self.is_late, self._num_held = deque(actions), False, 0
-
-    def advance(self, *, is_predicted: bool = False) -> tuple[np.ndarray, bool]:
-        """Returns the next action, and whether a plan says so.
-
-        Args:
-            is_predicted: it is not executed: rounding errors outside the limits do not matter, so
-                the slow exact projection is left out where nothing else is to be mended.
-        """
-        assert self._spec is not None
-        before = self.before
-        is_planned = bool(self._queue) and (self.stale == "continue" or not self.is_late)
-        if is_planned:
-            wanted = self._queue.popleft()
-        else:
-            self._queue.clear()
-            wanted, self._num_held = self.bridge(), self._num_held + 1
-        is_fine = is_predicted and keeps_limits(self._spec, wanted, before)
-        self.last = wanted if is_fine else self._spec.validate(wanted, before)
-        self.is_still = np.array_equal(self.last, self._at_rest(before))
-        return self.last, is_planned
-
-    @property
-    def before(self) -> np.ndarray:
-        """What the next action is limited by: the last one; a robot begins standing still."""
-        return self._at_rest(None) if self.last is None else self.last
-
-    def bridge(self) -> np.ndarray:
-        """Returns what is done where no plan says what."""
-        may_hold = self.stale == "hold" and self._num_held < self.max_hold_steps
-        return self.last if may_hold and self.last is not None else self._at_rest(self.last)
-
-    def upcoming(self, num_steps: int) -> tuple[np.ndarray, int]:
-        """Returns what comes if no other plan arrives.
-
-        Returns:
-            The next actions (num_steps, action_dim), and how many it takes until all that are left
-            stand still.
-        """
-        ahead, actions, num_moving = self._copy(), [], 0
-        for step in range(num_steps):
-            actions.append(ahead.advance(is_predicted=True)[0])
-            num_moving = num_moving if ahead.is_still else step + 1
-        nothing = np.empty((0, len(self.before)), np.float32)
-        return (np.stack(actions) if actions else nothing), num_moving
-
-    def steps_until_still(self, most: int) -> int:
-        """Returns after how many steps, from 1 to `most`, no plan is left and nothing moves."""
-        ahead = self._copy()
-        for step in range(most):
-            _, is_planned = ahead.advance(is_predicted=True)
-            if ahead.is_still and not is_planned:
-                return max(1, step)
-        return most
-
-    def _copy(self) -> _Motion:
-        ahead = copy.copy(self)
-        ahead._queue = self._queue.copy()
-        return ahead
-
-    def _at_rest(self, last: np.ndarray | None) -> np.ndarray:
-        still = self._rest.copy()
-        if last is not None:
-            still[self._grippers] = last[self._grippers]
-        return still
-
-
-class _Worker:
-    """One daemon thread that does one piece of work at a time."""
-
-    def __init__(self) -> None:
-        self._requests: queue.SimpleQueue[tuple[Future[Answer], Work, PlanRequest] | None]
-        self._requests = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="planner", daemon=True)
-        self._thread.start()
-
-    def submit(self, work: Work, request: PlanRequest) -> Future[Answer]:
-        future: Future[Answer] = Future()
-        self._requests.put((future, work, request))
-        return future
-
-    def close(self) -> bool:
-        """Returns whether the thread has ended."""
-        self._requests.put(None)
-        self._thread.join(CLOSING_SECONDS)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        while (task := self._requests.get()) is not None:
-            future, work, request = task
-            try:
-                future.set_result(work(request))
-            except BaseException as error:  # it is raised again in the loop that owns the robot
-                future.set_exception(error)
-
-
-class _Closing(Exception):
-    """The policy was closed while it planned."""
-
-
-@dataclass(frozen=True)
-class _Interruptible:
-    """A cost that ends the search once the policy is closed."""
-
-    cost: Cost
-    is_closing: threading.Event
-
-    def __call__(self, imagined: Latent, actions: Tensor) -> Tensor:
-        if self.is_closing.is_set():
-            raise _Closing
-        return self.cost(imagined, actions)
 
 
 def _refuse_settings(

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from planning.control.mpc import EpisodeRecord, PlanningPolicy
+from planning.control.mpc import Episode, EpisodeRecord, PlanningPolicy
 from planning.search.rounds import Problem, SearchPlanner, plan_together
-from planning.types import Environment, Plan, TimeStep
+from planning.types import Environment, Plan
 
 
 class Player:
@@ -21,6 +21,9 @@ class Player:
         start: state to start at.
         goal: state whose picture is the goal.
         generator: randomness of the environment.
+
+    Attributes:
+        episode: what was seen and done so far.
     """
 
     def __init__(
@@ -32,40 +35,25 @@ class Player:
         goal: np.ndarray,
         generator: np.random.Generator,
     ) -> None:
-        self.environment, self.policy = environment, policy
-        self.time_step: TimeStep = environment.reset(generator, start=start, goal=goal)
-        self.frames, self.states = [self.time_step.frame], [self.time_step.state]
-        self.actions: list[np.ndarray] = []
+        self.policy = policy
+        self.episode = Episode(environment, start=start, goal=goal, generator=generator)
 
     @property
     def is_over(self) -> bool:
         """No step is left."""
-        return self.time_step.is_last
+        return self.episode.is_over
 
     def prepare(self) -> Problem | None:
         """Looks, and returns what must be planned; None if nothing is."""
-        return self.policy.prepare(self.environment, self.time_step)
+        return self.policy.prepare(self.episode.environment, self.episode.time_step)
 
     def advance(self) -> None:
         """Executes the next action."""
-        before = self.actions[-1] if self.actions else None
-        action = self.environment.action_spec.validate(self.policy.act(), before)
-        self.time_step = self.environment.step(action)
-        self.frames.append(self.time_step.frame)
-        self.states.append(self.time_step.state)
-        self.actions.append(action)
+        self.episode.advance(self.policy.act())
 
     def record(self) -> EpisodeRecord:
         """Returns what happened."""
-        record = EpisodeRecord(
-            self.frames, self.states, self.actions, self.environment.goal,
-            self.time_step.is_success, self.environment.distance_to_goal(),
-        )  # fmt: skip
-        if self.actions:
-            self.policy.observe(self.time_step)
-            record.latent_distances = self.policy.latent_distances
-            record.plans = self.policy.plans
-        return record
+        return self.episode.record_with_plans(self.episode.record(), self.policy)
 
 
 def play_together(players: Sequence[Player]) -> list[EpisodeRecord]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,8 +14,8 @@ import torch
 from planning.actions.space import ActionSpec
 from planning.actions.standstill import come_to_rest
 from planning.control.goal_pursuit import WITHIN_ONE_STEP, ArrivalRule, CostMaker, GoalPursuit
-from planning.control.recent_past import RecentPast
-from planning.costs import GoalDistance, Reduction
+from planning.control.recent_past import RecentPast, memory_of
+from planning.costs import GoalDistance, Reduction, WeightedSum
 from planning.latent_world import LatentWorld
 from planning.search.rounds import Problem
 from planning.types import Cost, Environment, Goal, Latent, Plan, Planner, TimeStep
@@ -37,6 +37,8 @@ class PlanRecord:
         latent_distance: to the goal, where it begins.
         goal_index: which of the goals it pursues.
         begins_at_step: environment step at which its first action is meant to be executed.
+        cost_parts: what each term adds to the cost along the chosen sequence, where it is a
+            weighted sum.
     """
 
     step: int
@@ -45,6 +47,7 @@ class PlanRecord:
     latent_distance: float = math.nan
     goal_index: int = 0
     begins_at_step: int | None = None
+    cost_parts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -122,6 +125,8 @@ class PlanningPolicy:
         seed: of the planner's samples.
         deadline_seconds: for each plan; None plans to the end.
         on_plan: is told of each plan when it is made.
+        previous_action: (action_dim,), what is taken to be executed before the first action, for
+            limits of change; None: the first action may be any.
 
     Attributes:
         plans: one record per planning step so far.
@@ -141,6 +146,7 @@ class PlanningPolicy:
         seed: int = 0,
         deadline_seconds: float | None = None,
         on_plan: Callable[[PlanRecord], None] | None = None,
+        previous_action: np.ndarray | None = None,
     ) -> None:
         if not 1 <= execute_steps <= planner.horizon:
             raise ValueError(
@@ -160,7 +166,9 @@ class PlanningPolicy:
         self._spec: ActionSpec | None = None  # of the world model's actions, here
         self._seen: tuple[TimeStep, Latent] | None = None
         self._last_action: np.ndarray | None = None
-        self._past, self._memory = RecentPast(world), None
+        self._action_before = previous_action  # the first
+        self._past: RecentPast[Latent] = RecentPast(world)
+        self._memory: object = None
         self._num_steps = 0
 
     def __call__(
@@ -194,7 +202,7 @@ class PlanningPolicy:
         if self._queue:
             return None
         begins_anew = has_new_goal or not self.plans
-        self._memory = self._past.memory()
+        self._memory = memory_of(self.world, self._past.past())
         return Problem(
             start=now,
             cost=pursuit.cost,
@@ -202,7 +210,7 @@ class PlanningPolicy:
             generator=self._generator,
             previous_plan=None if begins_anew else self.plans[-1].plan,
             executed_steps=0 if begins_anew else self.execute_steps,
-            previous_action=_tensor(self._last_action, like=now),
+            previous_action=_tensor(self._previous_action(), like=now),
             memory=self._memory,
         )
 
@@ -215,10 +223,10 @@ class PlanningPolicy:
         assert self._seen is not None and self._pursuit is not None
         refuse_not_finite(plan)
         now, pursuit = self._seen[1], self._pursuit
-        imagined = imagined_distances(self.world, now, plan, pursuit.goal, memory=self._memory)
+        imagined, parts = looked_ahead(self.world, now, plan, pursuit, memory=self._memory)
         distance = self.latent_distances[-1]
         step = self._num_steps
-        record = PlanRecord(step, plan, imagined, distance, pursuit.index, step)
+        record = PlanRecord(step, plan, imagined, distance, pursuit.index, step, parts)
         self.plans.append(record)
         chosen = plan.actions[: self.execute_steps].cpu()
         self._queue = list(self.world.action_steps.split(chosen).numpy())
@@ -259,6 +267,9 @@ class PlanningPolicy:
         """The latent distance that counts as reached; None before it was needed."""
         return None if self._pursuit is None else self._pursuit.known_reached_distance
 
+    def _previous_action(self) -> np.ndarray | None:
+        return self._action_before if self._last_action is None else self._last_action
+
     def _look(self, environment: Environment, time_step: TimeStep) -> Latent:
         if self._pursuit is None:
             self._spec = joined_spec(self.world, environment)
@@ -286,19 +297,28 @@ def joined_spec(
     return world.action_steps.joined(environment.action_spec)
 
 
-def imagined_distances(
+def looked_ahead(
     world: LatentWorld,
     start: Latent,
     plan: Plan,
-    goal: Latent,
+    pursuit: GoalPursuit,
     *,
     memory: Any = None,  # noqa: ANN401 - the world model's own
-) -> np.ndarray:
-    """Returns the latent distance to the goal after each action of a plan: (horizon,)."""
-    options = {} if memory is None else {"memory": memory}
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Imagines a plan once more, to tell of it.
+
+    Returns:
+        The latent distance to the goal after each action, (horizon,); and what each term of the
+        cost adds to it, by name, if it is a weighted sum.
+    """
+    actions, options = plan.actions[None], {} if memory is None else {"memory": memory}
     with torch.inference_mode():
-        imagined = world.rollout(start, plan.actions[None], **options)
-        return world.distance(imagined.tokens, goal.tokens)[0].cpu().numpy()
+        imagined = world.rollout(start, actions, **options)
+        distances = world.distance(imagined.tokens, pursuit.goal.tokens)[0].cpu().numpy()
+        if not isinstance(pursuit.cost, WeightedSum):
+            return distances, {}
+        parts = pursuit.cost.parts(imagined, actions)
+        return distances, {name: part.item() for name, part in parts.items()}
 
 
 def refuse_not_finite(plan: Plan) -> None:
@@ -333,12 +353,71 @@ def _refuse_other_actions(world: LatentWorld, environment: Environment, seconds:
         )
 
 
-def _tell_it_may_move(first: BaseException, second: Exception) -> None:
-    line = f"the robot may still be moving: stopping it failed ({type(second).__name__}: {second})"
-    logger.error(line)
-    add_note = getattr(first, "add_note", None)  # from Python 3.11 on
-    if add_note is not None:
-        add_note(line)
+class Episode:
+    """An episode as it goes: what was seen and done so far.
+
+    Args:
+        environment: is reset here.
+        start: state to start at; drawn if None.
+        goal: state whose picture is the goal; drawn if None.
+        generator: randomness of the environment.
+
+    Attributes:
+        time_step: what the environment shows.
+        last_action: that was sent last, executed or not; None before the first.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        *,
+        start: np.ndarray | None,
+        goal: np.ndarray | None,
+        generator: np.random.Generator,
+    ) -> None:
+        self.environment = environment
+        self.time_step = environment.reset(generator, start=start, goal=goal)
+        self.frames, self.states = [self.time_step.frame], [self.time_step.state]
+        self.actions: list[np.ndarray] = []
+        self.last_action: np.ndarray | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """The environment has ended it."""
+        return self.time_step.is_last
+
+    def advance(self, action: np.ndarray) -> None:
+        """Executes an action, as near to it as the limits allow.
+
+        Raises:
+            ValueError: if the action has a wrong shape or is not finite.
+        """
+        self.last_action = self.environment.action_spec.validate(action, self.last_action)
+        self.time_step = self.environment.step(self.last_action)
+        self.frames.append(self.time_step.frame)
+        self.states.append(self.time_step.state)
+        self.actions.append(self.last_action)
+
+    def stop(
+        self, stop_action: Callable[[], np.ndarray], *, pace: Callable[[], None] | None = None
+    ) -> None:
+        """Tells a robot that was told to move, and has not ended the episode itself, to stop."""
+        if self.last_action is not None and not self.is_over:
+            come_to_rest(self.environment, stop_action(), last=self.last_action, pace=pace)
+
+    def record(self, *, has_arrived: bool = False) -> EpisodeRecord:
+        """Returns what happened so far; a success if the environment says so, or `has_arrived`."""
+        return EpisodeRecord(
+            self.frames, self.states, self.actions, self.environment.goal,
+            bool(has_arrived or self.time_step.is_success), self.environment.distance_to_goal(),
+        )  # fmt: skip
+
+    def record_with_plans(self, record: EpisodeRecord, policy: RemembersPlans) -> EpisodeRecord:
+        """Returns the record with what a policy says of its plans; it sees the last frame, too."""
+        if self.actions:
+            policy.observe(self.time_step)
+            record.latent_distances, record.plans = policy.latent_distances, policy.plans
+        return record
 
 
 def run_episode(
@@ -371,35 +450,55 @@ def run_episode(
     Raises:
         ValueError: if the policy's action has a wrong shape or is not finite.
     """
-    time_step = environment.reset(generator, start=start, goal=goal)
-    frames, states, actions = [time_step.frame], [time_step.state], []
-    is_here, last = False, None  # the action that was sent last, executed or not
+    episode = Episode(environment, start=start, goal=goal, generator=generator)
     try:
-        while not time_step.is_last:
-            if has_arrived is not None and (is_here := has_arrived(environment, time_step)):
-                break
-            action = policy(environment, time_step, generator)
-            last = environment.action_spec.validate(action, last)
-            time_step = environment.step(last)
-            frames.append(time_step.frame)
-            states.append(time_step.state)
-            actions.append(last)
-            if pace is not None:
-                pace()
-        record = EpisodeRecord(
-            frames, states, actions, environment.goal, bool(is_here or time_step.is_success),
-            environment.distance_to_goal(),
-        )  # fmt: skip
-        if stop_action is not None and last is not None and is_here:
-            come_to_rest(environment, stop_action(), last=last, pace=pace)
-    except BaseException as error:
-        if stop_action is not None and last is not None and not time_step.is_last:
-            try:
-                come_to_rest(environment, stop_action(), last=last, pace=pace)
-            except Exception as second:  # what failed first is what must be raised
-                _tell_it_may_move(error, second)
+        is_here = _act(episode, policy, generator, has_arrived=has_arrived, pace=pace)
+        record = episode.record(has_arrived=is_here)
+        if stop_action is not None and is_here:
+            episode.stop(stop_action, pace=pace)
+    except BaseException as error:  # Ctrl-C, too: whatever ends the loop, the robot must not go on
+        if stop_action is not None:
+            _stop_after(error, episode, stop_action, pace=pace)
         raise
-    if isinstance(policy, RemembersPlans) and actions:
-        policy.observe(time_step)
-        record.latent_distances, record.plans = policy.latent_distances, policy.plans
+    if isinstance(policy, RemembersPlans):
+        return episode.record_with_plans(record, policy)
     return record
+
+
+def _act(
+    episode: Episode,
+    policy: Policy,
+    generator: np.random.Generator,
+    *,
+    has_arrived: Callable[[Environment, TimeStep], bool] | None,
+    pace: Callable[[], None] | None,
+) -> bool:
+    """Acts until the environment or `has_arrived` ends the episode; True if the latter did."""
+    environment = episode.environment
+    while not episode.is_over:
+        if has_arrived is not None and has_arrived(environment, episode.time_step):
+            return True
+        episode.advance(policy(environment, episode.time_step, generator))
+        if pace is not None:
+            pace()
+    return False
+
+
+def _stop_after(
+    error: BaseException,
+    episode: Episode,
+    stop_action: Callable[[], np.ndarray],
+    *,
+    pace: Callable[[], None] | None,
+) -> None:
+    """Stops the robot after an error; if that fails too, it is told beside the first error."""
+    try:
+        episode.stop(stop_action, pace=pace)
+    except Exception as second:  # whatever it is: what failed first is what must be raised
+        line = (
+            f"the robot may still be moving: stopping it failed ({type(second).__name__}: {second})"
+        )
+        logger.error(line)
+        add_note = getattr(error, "add_note", None)  # from Python 3.11 on
+        if add_note is not None:
+            add_note(line)

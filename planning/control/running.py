@@ -8,10 +8,12 @@ from typing import Literal
 
 import numpy as np
 
+from planning.actions.space import ActionSpec
 from planning.actions.standstill import standing_still
-from planning.control.asynchronous_mpc import AsynchronousPolicy, LatenessCount, StalePolicy
-from planning.control.goal_pursuit import WITHIN_ONE_STEP, ArrivalRule
+from planning.control.asynchronous_mpc import AsynchronousPolicy, LatenessCount
+from planning.control.goal_pursuit import WITHIN_ONE_STEP, ArrivalRule, CostMaker
 from planning.control.metronome import Metronome
+from planning.control.motion import StalePolicy
 from planning.control.mpc import (
     EpisodeRecord,
     PlanningPolicy,
@@ -19,6 +21,7 @@ from planning.control.mpc import (
     goal_distance,
     run_episode,
 )
+from planning.costs import Reduction
 from planning.goal_images import ImageGoal
 from planning.latent_world import LatentWorld
 from planning.types import Environment, Planner
@@ -52,18 +55,21 @@ class RunSettings:
 
     Attributes:
         execute_steps: actions of each plan that are executed; of an asynchronous run, at least.
-        reduction: of the cost over the steps of a rollout.
+        reduction: of the distance to the goal over the steps of a rollout; for the default cost.
+        cost_of: makes the cost of a goal; None: the latent distance to it.
         deadline_seconds: for each plan; None plans to the end.
         seed: of the planner, and of what is drawn in the environment.
         is_asynchronous: plan while acting, in real time.
         stale: what bridges a late plan, see `AsynchronousPolicy`.
         period_seconds: from step to step of an asynchronous run; None: what the environment says.
         standstill: (action_dim,), the action that stands still; None: zero. Choices have no zero,
-            nor have binary grippers that have not been told anything yet.
+            nor have binary grippers that have not been told anything yet. Where `max_change` limits
+            actions, the first one is near to it: the robot is taken to stand still before.
     """
 
     execute_steps: int = 4
-    reduction: Literal["mean", "last"] = "mean"
+    reduction: Reduction = "mean"
+    cost_of: CostMaker | None = None
     deadline_seconds: float | None = None
     seed: int = 0
     is_asynchronous: bool = False
@@ -141,18 +147,20 @@ def _synchronous(
     arrival: ArrivalRule,
     on_plan: Callable[[PlanRecord], None] | None,
 ) -> Outcome:
+    spec, standstill = environment.action_spec, settings.standstill
     policy = PlanningPolicy(
         world,
         planner,
         execute_steps=settings.execute_steps,
         reduction=settings.reduction,
+        cost_of=settings.cost_of,
         goals=goals.frames,
         arrival=arrival,
         seed=settings.seed,
         deadline_seconds=settings.deadline_seconds,
         on_plan=on_plan,
+        previous_action=_action_before(spec, standstill),
     )
-    spec, standstill = environment.action_spec, settings.standstill
     has_standstill = spec.kind != "one_hot" or standstill is not None
 
     def stop_action() -> np.ndarray:
@@ -186,7 +194,7 @@ def _asynchronous(
         planner,
         stale=settings.stale,
         execute_steps=settings.execute_steps,
-        cost_of=goal_distance(settings.reduction),
+        cost_of=settings.cost_of or goal_distance(settings.reduction),
         goals=goals.frames,
         arrival=arrival,
         seed=settings.seed,
@@ -209,6 +217,13 @@ def _asynchronous(
     judged = _judged(policy, episode, goals)
     per_action = world.action_steps.num_steps
     return Outcome(episode, *judged, policy.lateness, metronome.num_late, per_action)
+
+
+def _action_before(spec: ActionSpec, standstill: Sequence[float] | None) -> np.ndarray | None:
+    """Returns what is taken to be executed before the first action; None where that is all one."""
+    if spec.max_change is None:
+        return None
+    return np.array(np.zeros(spec.dim) if standstill is None else standstill, np.float32)
 
 
 def _judged(

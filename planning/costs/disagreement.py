@@ -60,7 +60,8 @@ class Disagreement:
             reduction: over the steps.
 
         Raises:
-            ValueError: if the quantile is out of range, or there is no disagreement.
+            ValueError: if the quantile is out of range, or there is no disagreement, or one that
+                is not finite.
         """
         if not 0 < quantile < 1:
             raise ValueError(f"quantile must be in (0, 1), got {quantile}")
@@ -69,7 +70,12 @@ class Disagreement:
                 f"familiar must be (rollouts, horizon), at least one, got {tuple(familiar.shape)}"
             )
         threshold = torch.quantile(familiar, quantile, dim=0)
-        return cls(reduction, threshold.mean().item(), threshold)
+        if not 0 < (unit := threshold.mean().item()) < math.inf:
+            raise ValueError(
+                f"familiar rollouts must disagree by more than 0 and finitely, their quantile "
+                f"{quantile:g} is {threshold.tolist()}; see whether the members are all alike"
+            )
+        return cls(reduction, unit, threshold)
 
     def __call__(self, imagined: Latent, actions: Tensor) -> Tensor:
         """Scores rollouts: (samples,).

@@ -67,15 +67,19 @@ class LatentBank(ABC):
         return path
 
     @staticmethod
-    def load(path: str | Path) -> LatentBank:
+    def load(path: str | Path, *, device: torch.device | str = "cpu") -> LatentBank:
         """Reads a file written by `save`, of any kind of bank.
+
+        Args:
+            path: of the file.
+            device: where the world model is; a bank that is elsewhere is copied in every call.
 
         Raises:
             FileNotFoundError: if there is none.
             ValueError: if it is no such file.
         """
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(path, framework="pt", device=str(device)) as file:
                 header = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
         except SafetensorError as error:

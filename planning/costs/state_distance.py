@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from planning.costs.distances import L1, Distance
@@ -21,11 +22,15 @@ class StateDistance:
         columns: which columns of the state; None: all.
         units: compares in raw units; None compares normalised states, in which columns of
             different units weigh alike.
+        periods: (columns,), after how much a value is the same again, in the unit of the goal, so
+            that the shorter way round counts: 2 pi for an angle in raw radians, 2 pi / std for a
+            normalised one, infinity for what never comes round. None: nothing does.
         distance: of states as one token.
         reduction: over the steps of a rollout, see `GoalDistance`.
 
     Raises:
-        ValueError: if the goal has another shape or is not finite, or of another reduction.
+        ValueError: if the goal has another shape or is not finite, if a period is not positive, or
+            of another reduction.
     """
 
     goal: Tensor
@@ -33,6 +38,7 @@ class StateDistance:
     units: StateUnits | None = None
     distance: Distance = L1()  # noqa: RUF009 - frozen
     reduction: Reduction = "last"
+    periods: Tensor | None = None
 
     def __post_init__(self) -> None:
         refuse_other_reductions(self.reduction)
@@ -41,6 +47,12 @@ class StateDistance:
             raise ValueError(f"the goal state must be {expected}, got {tuple(self.goal.shape)}")
         if not self.goal.isfinite().all():
             raise ValueError(f"the goal state must be finite, got {self.goal.tolist()}")
+        periods = self.periods
+        if periods is not None and (periods.shape != self.goal.shape or not (periods > 0).all()):
+            raise ValueError(
+                f"periods must be ({len(self.goal)},), positive (infinity for no period), got "
+                f"{periods.tolist()}"
+            )
 
     def __call__(self, imagined: Latent, actions: Tensor) -> Tensor:
         """Scores rollouts: (samples,)."""
@@ -60,4 +72,13 @@ class StateDistance:
                 f"the goal state has {len(self.goal)} columns, the imagined states have "
                 f"{states.shape[-1]}; choose some by `columns`"
             )
-        return self.distance(states.unsqueeze(-2), self.goal.to(states).unsqueeze(0))
+        goal = self.goal.to(states)
+        if self.periods is not None:
+            states = goal + _the_shorter_way(states - goal, self.periods.to(states))
+        return self.distance(states.unsqueeze(-2), goal.unsqueeze(0))
+
+
+def _the_shorter_way(differences: Tensor, periods: Tensor) -> Tensor:
+    """Returns differences (..., columns) less as many whole periods as make them smallest."""
+    rounds = (differences / periods).detach().round()
+    return differences - torch.where(rounds == 0, 0.0, rounds * periods)  # not 0 x infinity

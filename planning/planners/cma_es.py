@@ -46,7 +46,7 @@ class CMAES(SearchPlanner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_counts_below_one(num_iterations=self.num_iterations)
+        refuse_counts_below_one(num_iterations=self.num_iterations, num_samples=self.num_samples)
         if self.num_samples < 3:
             raise ValueError(f"num_samples must be at least 3, got {self.num_samples}")
         refuse_not_positive(initial_std=self.initial_std, warm_std=self.warm_std)

@@ -113,10 +113,10 @@ def path_weights(costs: Tensor, *, temperature: float) -> Tensor:
         temperature: in standard deviations of the finite costs.
     """
     is_finite = costs.isfinite()
-    half = costs[is_finite] / 2  # so that the difference of two costs cannot overflow
+    half = costs[is_finite].double() / 2  # so that the difference of two costs cannot overflow
     above = half - half.min()
     above = above / above.max().clamp(min=torch.finfo(above.dtype).tiny)  # in [0, 1]
     spread = above.std(correction=0).clamp(min=torch.finfo(above.dtype).eps)
     weights = torch.zeros_like(costs)
-    weights[is_finite] = torch.softmax(-above / (temperature * spread), 0)
+    weights[is_finite] = torch.softmax(-above / spread / temperature, 0).to(weights)
     return weights

@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from numbers import Integral
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -106,6 +107,11 @@ class SearchPlanner(ABC):
 
     def __post_init__(self) -> None:
         refuse_counts_below_one(horizon=self.horizon)
+        if not isinstance(self.parameterization, Parameterization):
+            raise ValueError(
+                f"parameterization must be a Parameterization, such as PerStep() or Repeat(2), got "
+                f"{self.parameterization!r}"
+            )
 
     @abstractmethod
     def search(
@@ -161,20 +167,26 @@ def plan_together(
         planner: searches, for each problem by itself: what it finds is what it would find alone,
             but for rounding.
         world: imagines.
-        problems: at least one; their starts have one shape.
+        problems: their starts have one shape.
         deadline_seconds: for all of them: no round begins that would end after it, judging by the
             longest so far. The first goes part by part, and what there is no time for is not
-            scored; its first eighth always is. None: search to the end.
+            scored; its first eighth always is, and more until some cost is finite. None: search to
+            the end.
 
     Raises:
         ValueError: if the deadline is not positive, if a previous plan does not fit, if the planner
-            cannot plan such actions, or if it needs gradients and the costs have none.
+            cannot plan such actions, if the world model has others, or if the planner needs
+            gradients and the costs have none.
         FloatingPointError: if no sequence of the first round has a finite cost.
     """
     clock = _Clock(deadline_seconds)
-    # Tensors of a caller's inference mode could be part of no graph, so it is left while planning.
-    with torch.inference_mode(False), torch.no_grad():
-        searches = [_Progress.begin(planner, problem) for problem in problems]
+    if not problems:
+        return []
+    # Tensors of a caller's inference mode could be part of no graph, so it is left while planning;
+    # and autocast would blur actions: a world model says by itself what it imagines in.
+    autocast = torch.autocast(problems[0].start.tokens.device.type, enabled=False)
+    with torch.inference_mode(False), torch.no_grad(), autocast:
+        searches = [_Progress.begin(planner, world, problem) for problem in problems]
         while groups := _alike(searches):
             is_first = not any(search.best_costs for search in searches)
             for group in groups:
@@ -186,8 +198,10 @@ def plan_together(
 
 
 def refuse_counts_below_one(**counts: int) -> None:
-    """Raises ValueError for the first count that is below 1."""
+    """Raises ValueError for the first count that is below 1, or no whole number."""
     for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, Integral):
+            raise ValueError(f"{name} must be a whole number, got {count!r}")
         if count < 1:
             raise ValueError(f"{name} must be at least 1, got {count}")
 
@@ -226,6 +240,7 @@ class _Progress:
     candidates: Candidates | None
     distribution: ActionDistribution
     best_actions: Tensor
+    screen: Callable[..., Tensor] | None = None  # see `planning.search.screening.Screening`
     best_cost: float = math.inf
     best_costs: list[float] = field(default_factory=list)
     elite_costs: list[float] = field(default_factory=list)
@@ -239,28 +254,36 @@ class _Progress:
     num_differentiated: int = 0
 
     @classmethod
-    def begin(cls, planner: SearchPlanner, problem: Problem) -> _Progress:
+    def begin(cls, planner: SearchPlanner, world: WorldModel, problem: Problem) -> _Progress:
         """Starts a search up to its first candidates."""
         _refuse_other_kind(planner, problem.action_spec)
+        _refuse_other_dimensions(world, problem.action_spec)
+        problem = problem._replace(
+            start=problem.start.map(_for_graphs), memory=_for_graphs(problem.memory)
+        )
         tokens = problem.start.tokens
+        least = torch.promote_types(tokens.dtype, torch.float32)  # what actions are at the least in
         space = SearchSpace.of(
             problem.action_spec,
             planner.horizon,
-            like=tokens,
+            like=tokens.new_empty(0, dtype=least),
             parameterization=planner.parameterization,
             previous_action=problem.previous_action,
         )
         search = planner.search(space, _warm_start(planner, problem, space), problem.generator)
         candidates = next(search)
         first = space.decode(candidates.distribution.mean)
-        return cls(problem, space, search, candidates, candidates.distribution, first)
+        make_screen = getattr(world, "screening", None)  # some world models offer it
+        screen = None if make_screen is None else make_screen(problem.cost)
+        return cls(problem, space, search, candidates, candidates.distribution, first, screen)
 
-    def ruled_in(self, costs: Tensor) -> Tensor:
-        """Returns costs (samples,) with +inf for all that are not finite.
+    def ruled_in(self, actions: Tensor, costs: Tensor) -> Tensor:
+        """Returns costs (samples,) with +inf for all that are not finite, or of no finite actions.
 
         Raises:
             FloatingPointError: if none is finite, and none ever was.
         """
+        costs = torch.where(actions.isfinite().flatten(1).all(1), costs, torch.nan)
         if self.best_cost < math.inf:
             return torch.where(costs.isfinite(), costs, torch.inf)
         return finite_costs(costs)
@@ -338,16 +361,37 @@ def _refuse_other_kind(planner: SearchPlanner, action_spec: ActionSpec) -> None:
         )
 
 
+def _refuse_other_dimensions(world: WorldModel, action_spec: ActionSpec) -> None:
+    """Raises ValueError if the world model imagines actions of other dimensions."""
+    if world.action_dim != action_spec.dim:
+        raise ValueError(
+            f"the world model imagines actions of {world.action_dim} dimensions, the action spec "
+            f"has {action_spec.dim} ({', '.join(action_spec.names)}); plan with the spec of the "
+            "actions that it was trained on"
+        )
+
+
+def _for_graphs(value: Any) -> Any:  # noqa: ANN401 - a memory is the world model's own
+    """Returns tensors (in tuples and lists, too) that may be part of a graph.
+
+    Those of a caller's inference mode may not, so they are copied.
+    """
+    if isinstance(value, Tensor):
+        return value.clone() if value.is_inference() else value
+    if isinstance(value, tuple | list):
+        parts = [_for_graphs(part) for part in value]
+        is_named = isinstance(value, tuple) and hasattr(value, "_fields")
+        return type(value)(*parts) if is_named else type(value)(parts)
+    return value
+
+
 def _warm_start(planner: SearchPlanner, problem: Problem, space: SearchSpace) -> WarmStart | None:
     """Returns what is left of the plan before, if there is one."""
     plan, steps = problem.previous_plan, problem.executed_steps
     if plan is None:
         return None
-    warm = WarmStart.after(plan.actions, steps, space=space)
-    if plan.elites is None or not planner.uses_elites:
-        return warm
-    elites = [WarmStart.after(elite, steps, space=space).sequence for elite in plan.elites]
-    return replace(warm, elites=torch.stack(elites))
+    elites = plan.elites if planner.uses_elites else None
+    return WarmStart.after(plan.actions, steps, space=space, elites=elites)
 
 
 def _alike(searches: Sequence[_Progress]) -> list[list[_Progress]]:
@@ -386,20 +430,31 @@ class _Clock:
         return self.seconds() + expected <= self.deadline_seconds
 
     def note(self, seconds: float, *, needs_gradients: bool) -> None:
-        """Takes note of how long a round took, with what the planner made of it."""
+        """Takes note of how long a whole round takes, with what the planner made of it."""
         longest = self._longest.get(needs_gradients, 0.0)
         self._longest[needs_gradients] = max(longest, seconds)
 
-    def parts(self, count: int, *, needs_gradients: bool) -> Iterator[slice]:
-        """Yields the samples to score, in one part where the time of a round is known."""
+    def parts(
+        self, count: int, *, needs_gradients: bool, is_enough: Callable[[], bool]
+    ) -> Iterator[slice]:
+        """Yields the samples to score, in one part where a round is known to end in time.
+
+        Args:
+            count: samples.
+            needs_gradients: of the round.
+            is_enough: says after each part but the last whether those so far would do, and has
+                waited for them: a GPU says that it is done long before it is.
+        """
         began, first = self.seconds(), 0
-        is_known = needs_gradients in self._longest or math.isinf(self.deadline_seconds)
-        shares = (1.0,) if is_known else FIRST_ROUND_SHARES
+        expected = self._longest.get(needs_gradients, math.inf)
+        has_time = math.isinf(self.deadline_seconds) or began + expected <= self.deadline_seconds
+        shares = (1.0,) if has_time else FIRST_ROUND_SHARES
         for share in shares:
             end = max(math.ceil(share * count), first)
-            taken = self.seconds() - began
-            if first and self.seconds() + taken * (end - first) / first > self.deadline_seconds:
-                break
+            if first and is_enough():
+                taken = self.seconds() - began
+                if self.seconds() + taken * (end - first) / first > self.deadline_seconds:
+                    break
             if end > first:
                 yield slice(first, end)
             first = end
@@ -424,22 +479,38 @@ def _score(world: WorldModel, searches: Sequence[_Progress], clock: _Clock) -> N
     needs_gradients, began = _needs_gradients(searches), clock.seconds()
     wishes = [search.candidates.sequences for search in searches if search.candidates is not None]
     evaluate = _evaluate_with_gradients if needs_gradients else _evaluate
-    parts = [
-        evaluate(world, searches, [sequences[part] for sequences in wishes])
-        for part in clock.parts(len(wishes[0]), needs_gradients=needs_gradients)
-    ]
+    parts: list[list[_Scored]] = []
+    chosen = clock.parts(
+        len(wishes[0]),
+        needs_gradients=needs_gradients,
+        is_enough=lambda: _have_finite_costs(searches, parts),
+    )
+    for part in chosen:
+        parts.append(evaluate(world, searches, [sequences[part] for sequences in wishes]))
     for search, sequences, scored in zip(searches, wishes, zip(*parts, strict=True), strict=True):
         joined = _Scored(*(_joined(column) for column in zip(*scored, strict=True)))  # pyright: ignore
         missing = len(sequences) - len(joined.costs)
-        actions, costs = joined.actions, search.ruled_in(joined.costs)
-        gradients = joined.gradients
+        actions, gradients = joined.actions, joined.gradients
+        costs = search.ruled_in(actions, joined.costs)
         if missing:
             actions = torch.cat((actions, search.space.decode(sequences[-missing:])))
             costs = torch.cat((costs, costs.new_full((missing,), torch.inf)))
             if gradients is not None:
                 gradients = torch.cat((gradients, torch.zeros_like(sequences[-missing:])))
         search.note(actions, Scores(costs, gradients, missing), joined.disagreement)
-    clock.note(clock.seconds() - began, needs_gradients=needs_gradients)
+    num_scored = sum(len(part[0].costs) for part in parts)
+    whole = (clock.seconds() - began) * len(wishes[0]) / num_scored
+    clock.note(whole, needs_gradients=needs_gradients)
+
+
+def _have_finite_costs(searches: Sequence[_Progress], parts: Sequence[list[_Scored]]) -> bool:
+    """Returns whether every search has a finite cost by now; waits for the last part."""
+    has_finite = [
+        [bool(scored.costs.isfinite().any()) for scored in column]
+        for column in zip(*parts, strict=True)
+    ]
+    each = zip(searches, has_finite, strict=True)
+    return all(search.best_cost < math.inf or any(found) for search, found in each)
 
 
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
@@ -452,17 +523,28 @@ def _evaluate(
 ) -> list[_Scored]:
     """Imagines and scores sequences (samples, steps, dim) of each search."""
     decoded = [s.space.decode(part) for s, part in zip(searches, sequences, strict=True)]
+    if searches[0].screen is not None and not torch.is_grad_enabled():
+        return [_screened(search, part) for search, part in zip(searches, decoded, strict=True)]
     imagined = _imagine(world, [search.problem for search in searches], decoded)
     scored = []
     for search, latent, actions in zip(searches, imagined, decoded, strict=True):
         cost = search.problem.cost(latent, actions)
-        if cost.shape != actions.shape[:1]:
+        if not isinstance(cost, Tensor) or cost.shape != actions.shape[:1]:
+            found = tuple(cost.shape) if isinstance(cost, Tensor) else type(cost).__name__
             raise ValueError(
-                f"the cost of {len(actions)} sequences must be ({len(actions)},), one number "
-                f"each, got {tuple(cost.shape)}"
+                f"the cost of {len(actions)} sequences must be a tensor ({len(actions)},), one "
+                f"number each, got {found}"
             )
         scored.append(_Scored(actions, cost, None, latent.disagreement))
     return scored
+
+
+def _screened(search: _Progress, actions: Tensor) -> _Scored:
+    """Scores actions (samples, horizon, action_dim), exactly where the planner will use it."""
+    assert search.screen is not None and search.candidates is not None
+    problem, num_best = search.problem, search.candidates.num_best
+    costs = search.screen(problem.start, actions, num_best, memory=problem.memory)
+    return _Scored(actions, costs, None, None)
 
 
 def _evaluate_with_gradients(
@@ -489,8 +571,6 @@ def _imagine(
 ) -> list[Latent]:
     """Imagines the candidates of each problem, of equal shape, in one call if none has a memory."""
     starts = [problem.start for problem in problems]
-    if torch.is_grad_enabled():  # what was encoded in inference mode can be part of no graph
-        starts = [start.map(torch.clone) for start in starts]
     if len(starts) == 1 or any(problem.memory is not None for problem in problems):
         each = zip(problems, starts, actions, strict=True)
         return [
@@ -528,9 +608,19 @@ def _gradients(costs: Sequence[Tensor], sequences: Sequence[Tensor]) -> list[Ten
 
 
 def _saturation(actions: Tensor, action_spec: ActionSpec) -> float:
-    """Returns the share of values that lie at a bound."""
+    """Returns the share of values (horizon, action_dim) that lie at a bound.
+
+    What is there by its nature is left out: choices, binary grippers, and what bounds of single
+    steps pin.
+    """
+    if action_spec.one_step is not None:
+        return _saturation(action_spec.in_steps(actions), action_spec.one_step)
     if action_spec.kind == "one_hot":
-        return 0.0  # a choice is at the bounds by its nature
-    low, high = action_spec.bounds(actions)
+        return 0.0
+    low, high = action_spec.step_limits(len(actions), like=actions)
+    has_choice = high > low
+    for gripper in action_spec.grippers:
+        has_choice[:, action_spec.names.index(gripper.name)] &= gripper.way != "binary"
     margin = 1e-3 * (high - low)
-    return ((actions <= low + margin) | (actions >= high - margin)).float().mean().item()
+    at_bound = ((actions <= low + margin) | (actions >= high - margin))[has_choice]
+    return at_bound.float().mean().item() if len(at_bound) else 0.0

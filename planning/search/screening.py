@@ -60,13 +60,21 @@ class Screening:
         self.num_rough = self.num_exact = 0
 
     @torch.no_grad()
-    def __call__(self, start: Latent, actions: Tensor, num_best: int) -> Tensor:
+    def __call__(
+        self,
+        start: Latent,
+        actions: Tensor,
+        num_best: int,
+        *,
+        memory: object = None,
+    ) -> Tensor:
         """Scores actions (samples, horizon, action_dim) from one start.
 
         Args:
             start: as for `WorldModel.rollout`.
             actions: in raw units.
             num_best: how many of the best costs must be exact; more than there are means all.
+            memory: of frames before the start, that of the exact world; both are given it.
 
         Returns:
             (samples,) costs. The `num_best` lowest are exact, and the lowest there are within the
@@ -76,14 +84,22 @@ class Screening:
         refuse_counts_below_one(num_best=num_best)
         if not self.pays:
             self.num_exact += len(actions)
-            return self.cost(self.exact.rollout(start, actions), actions)
-        rough, before = self.cost(self.rough.rollout(start, actions), actions), self.num_exact
-        costs = self.refined(rough, start, actions, num_best)
+            return self._costs(self.exact, start, actions, memory)
+        rough, before = self._costs(self.rough, start, actions, memory), self.num_exact
+        costs = self.refined(rough, start, actions, num_best, memory=memory)
         self.pays = self.num_exact - before <= self.max_exact_share * len(actions)
         return costs
 
     @torch.no_grad()
-    def refined(self, rough: Tensor, start: Latent, actions: Tensor, num_best: int) -> Tensor:
+    def refined(
+        self,
+        rough: Tensor,
+        start: Latent,
+        actions: Tensor,
+        num_best: int,
+        *,
+        memory: object = None,
+    ) -> Tensor:
         """Returns the costs of `__call__`, given the rough ones (samples,)."""
         refuse_counts_below_one(num_best=num_best)
         self.num_rough += len(actions)
@@ -92,14 +108,19 @@ class Screening:
         is_exact = torch.zeros_like(rough, dtype=torch.bool)
         wanted = self._first(order, num_best, num_unknown=int((~rough.isfinite()).sum()))
         while len(wanted):
-            chosen = actions[wanted]
-            costs[wanted] = self.cost(self.exact.rollout(start, chosen), chosen).to(costs.dtype)
+            found = self._costs(self.exact, start, actions[wanted], memory)
+            costs[wanted] = found.to(costs.dtype)
             is_exact[wanted] = True
             self.num_exact += len(wanted)
             lowest = self._lowest_possible(rough, costs, is_exact)
             wanted = self._undecided(lowest, costs, is_exact, num_best)
         shift = _errors(rough, costs, is_exact).mean()
         return torch.where(is_exact, costs, rough + shift.nan_to_num())
+
+    def _costs(self, world: WorldModel, start: Latent, actions: Tensor, memory: object) -> Tensor:
+        if memory is None:  # not every world takes one
+            return self.cost(world.rollout(start, actions), actions)
+        return self.cost(world.rollout(start, actions, memory=memory), actions)
 
     def _first(self, order: Tensor, num_best: int, *, num_unknown: int) -> Tensor:
         """Returns the sequences that look best, half as many again, and some of all other ranks."""

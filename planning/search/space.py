@@ -149,28 +149,54 @@ class WarmStart:
     elites: Tensor | None = None
 
     @classmethod
-    def after(cls, actions: Tensor, executed_steps: int, *, space: SearchSpace) -> WarmStart:
-        """Returns what is left of actions (horizon, action_dim) after some were executed.
+    def after(
+        cls,
+        actions: Tensor,
+        executed_steps: int,
+        *,
+        space: SearchSpace,
+        elites: Tensor | None = None,
+    ) -> WarmStart:
+        """Returns what is left of a plan after some of its actions were executed.
 
         The plan is shifted by steps, and only then told in choices.
 
+        Args:
+            actions: (horizon, action_dim), of the plan.
+            executed_steps: how many of them were executed.
+            space: where to search now.
+            elites: (elites, horizon, action_dim), the plan's other good sequences.
+
         Raises:
-            ValueError: if the plan before has another shape, or fewer steps than were executed.
+            ValueError: if the plan before has another shape or actions that are not finite, or
+                fewer steps than were executed.
         """
-        expected = (space.horizon, space.action_spec.dim)
-        if actions.shape != expected:
-            raise ValueError(
-                f"the previous plan has actions {tuple(actions.shape)}, this planner's are "
-                f"{expected}; plan without it"
-            )
-        spec = space.action_spec
-        steps = spec.in_steps(actions.to(space.low))
-        executed = executed_steps * spec.num_steps
-        nothing = ActionDistribution(steps, torch.zeros_like(steps))
-        left = shift(nothing, executed, tail_std=nothing.std[-1]).mean
+        sequence = _what_is_left(actions, executed_steps, space)
         first_steps = space.parameterization.first_steps(space.num_steps)
-        num_planned = sum(step < space.num_steps - executed for step in first_steps)
-        return cls(space.encode(spec.side_by_side(left)), num_planned)
+        left = space.num_steps - executed_steps * space.action_spec.num_steps
+        num_planned = sum(step < left for step in first_steps)
+        if elites is not None:
+            elites = _what_is_left(elites, executed_steps, space)
+        return cls(sequence, num_planned, elites)
+
+
+def _what_is_left(actions: Tensor, executed_steps: int, space: SearchSpace) -> Tensor:
+    """Returns sequences (..., steps, dim) of actions (..., horizon, action_dim), shifted."""
+    expected = (space.horizon, space.action_spec.dim)
+    if actions.shape[-2:] != expected:
+        raise ValueError(
+            f"the previous plan has actions {tuple(actions.shape[-2:])}, this planner's are "
+            f"{expected}; plan without it"
+        )
+    if not actions.isfinite().all():
+        raise ValueError("the previous plan has an action that is NaN or infinite; plan without it")
+    spec = space.action_spec
+    steps = spec.in_steps(actions.to(space.low))
+    rows = steps.movedim(-2, 0).flatten(1)  # (steps, all that are shifted alike)
+    nothing = ActionDistribution(rows, torch.zeros_like(rows))
+    rows = shift(nothing, executed_steps * spec.num_steps, tail_std=nothing.std[-1]).mean
+    left = rows.unflatten(1, (*steps.shape[:-2], -1)).movedim(0, -2)
+    return space.encode(spec.side_by_side(left))
 
 
 def first_distribution(

@@ -6,15 +6,18 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from planning.verbs.action_options import add_action_options, limits_of
+from planning.verbs.cost_options import add_cost_options, asked_costs_of
 from planning.verbs.options import (
     add_config_option,
     add_environment_options,
+    add_precision_options,
     add_world_options,
-    device_of,
+    load_world,
     prepare_results,
     threads_of,
 )
-from planning.verbs.run import environment_of, first_landscape, goals_of
+from planning.verbs.situation import environment_of, first_landscape, goals_of
 
 if TYPE_CHECKING:
     from planning.landscape import Landscape
@@ -35,6 +38,9 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     add_config_option(verb)
     add_world_options(verb)
     add_environment_options(verb)
+    add_precision_options(verb)
+    add_action_options(verb)
+    add_cost_options(verb)
     verb.add_argument("--steps", type=int, default=4, help="how long the action is held; 1: once")
     verb.add_argument("--cells", type=int, default=21, help="along each axis")
     verb.add_argument("--axes", help="names of two action dimensions, for example dx,dy")
@@ -46,23 +52,30 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
     import torch
 
-    from planning.latent_world import LatentWorld
+    from planning.verbs.cost_terms import cost_terms_of
     from planning.verbs.log import versions, write_json
     from planning.verbs.pictures import landscape_png
 
-    out: Path = arguments.out
+    asked, out = asked_costs_of(arguments), Path(arguments.out)
+    limits_of(arguments)  # what cannot be read is said before anything is loaded
     torch.set_num_threads(threads_of(arguments))
-    device = device_of(arguments)
     prepare_results(out, "landscape.png", "landscape.json")
-    world = LatentWorld.load(arguments.checkpoint, device=device)
+    world = load_world(arguments)
     environment = environment_of(arguments, world)
+    goals, steps = goals_of(arguments, world, environment), max(arguments.steps, 1)
+    terms = cost_terms_of(
+        asked, world, environment, goal_state=goals.state, num_steps=steps, out=out
+    )
     landscape = first_landscape(
-        world, environment, goals_of(arguments, world, environment), seed=arguments.seed,
+        world, environment, goals, seed=arguments.seed,
         num_steps=arguments.steps, num_cells=arguments.cells,
-        axes=axes_of(arguments.axes, environment),
+        axes=axes_of(arguments.axes, environment), cost_of=terms.cost_of(steps),
     )  # fmt: skip
     (out / "landscape.png").write_bytes(landscape_png(landscape))
-    write_json(out / "landscape.json", {"versions": versions(), **landscape.to_json()})
+    told = {"precision": world.precision, "cost": terms.to_json(steps)}
+    write_json(
+        out / "landscape.json", {"versions": versions(), "settings": told, **landscape.to_json()}
+    )
     print(numbers(landscape))
     for warning in landscape.warnings:
         print(f"warning: {warning}")

@@ -148,6 +148,7 @@ def plan_log(record: PlanRecord) -> dict[str, Any]:
         "goal_index": record.goal_index,
         "latent_distance": record.latent_distance,
         "cost": plan.cost,
+        "cost_parts": dict(record.cost_parts),
         "best_costs": list(plan.best_costs),
         "elite_costs": list(plan.elite_costs),
         "elite_cost_spreads": list(plan.elite_cost_spreads),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
 import os
 import tempfile
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 if TYPE_CHECKING:
+    from planning.actions.parameterization import Parameterization
+    from planning.latent_world import LatentWorld
     from planning.search.rounds import SearchPlanner
     from planning.types import Environment
 
@@ -54,6 +57,33 @@ def add_world_options(verb: argparse.ArgumentParser) -> None:
         "--threads", type=int, help=f"of torch, 1 to {MAX_THREADS}; default: all cores"
     )
     verb.add_argument("--device", default="cpu", help="of the world model, for example cuda")
+
+
+def add_precision_options(verb: argparse.ArgumentParser) -> None:
+    """Adds how the world model imagines; `load_world` listens to it."""
+    verb.add_argument(
+        "--precision", choices=("fp32", "bf16"), default="fp32",
+        help="of the dynamics' products; bf16 is faster where the machine has it, and less exact",
+    )  # fmt: skip
+    verb.add_argument(
+        "--compile", action="store_true", help="compile the dynamics: the first plan takes minutes"
+    )
+
+
+def load_world(arguments: argparse.Namespace) -> LatentWorld:
+    """Returns the world model, where and as the options want it.
+
+    Raises:
+        ValueError: if the device cannot be used, or if there is no world model.
+    """
+    from planning.latent_world import LatentWorld
+
+    return LatentWorld.load(
+        arguments.checkpoint,
+        device=device_of(arguments),
+        precision=arguments.precision,
+        is_compiled=arguments.compile,
+    )
 
 
 def threads_of(arguments: argparse.Namespace) -> int:
@@ -119,6 +149,10 @@ def prepare_results(folder: Path, *names: str) -> None:
 def add_environment_options(verb: argparse.ArgumentParser) -> None:
     """Adds the environment, and where in it to start and to go."""
     verb.add_argument("--env", "--environment", default="two_rooms", help="where to act")
+    verb.add_argument(
+        "--env-option", action="append", default=[], metavar="KEY=VALUE",
+        help="an option of the environment, such as layout=medium",
+    )  # fmt: skip
     verb.add_argument("--start", help="state to start at, for example 12,40; drawn if not given")
     verb.add_argument(
         "--goal", type=Path, action="append", help="goal image; several are pursued in order"
@@ -143,6 +177,14 @@ def add_planner_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--iterations", type=int)
     verb.add_argument("--smoothness", type=float, help="of the noise, in [0, 1)")
     verb.add_argument(
+        "--knots", type=int, help="choose so many actions of a plan; a spline makes the others"
+    )
+    verb.add_argument(
+        "--spline", choices=("linear", "cubic", "monotone"),
+        help="with --knots: which (default: cubic; its swings over the bounds are clipped)",
+    )  # fmt: skip
+    verb.add_argument("--repeat", type=int, help="hold each chosen action for so many steps")
+    verb.add_argument(
         "--execute", type=int, help="actions executed of each plan (default: 4, or the horizon)"
     )
     verb.add_argument("--cost", choices=("mean", "last"), default="mean", help="over the steps")
@@ -153,7 +195,8 @@ def planner_of(arguments: argparse.Namespace) -> SearchPlanner:
     """Returns the planner that the options describe.
 
     Raises:
-        ValueError: if there is none of that name, or a setting is unknown or out of range.
+        ValueError: if there is none of that name, or a setting is unknown, out of range or of no
+            account.
     """
     from planning.search.settings import make_planner, parse_settings
 
@@ -162,7 +205,32 @@ def planner_of(arguments: argparse.Namespace) -> SearchPlanner:
     short = {field: options[name] for name, field in SHORT_OPTIONS.items()}
     settings |= {field: value for field, value in short.items() if value is not None}
     settings |= parse_settings(arguments.set)
-    return make_planner(arguments.planner, settings)
+    planner = make_planner(arguments.planner, settings)
+    parameterization = parameterization_of(arguments)
+    if parameterization is None:
+        return planner
+    return dataclasses.replace(planner, parameterization=parameterization)
+
+
+def parameterization_of(arguments: argparse.Namespace) -> Parameterization | None:
+    """Returns what the planner is to choose of a plan; None: every action.
+
+    Raises:
+        ValueError: if a number is out of range, or options exclude each other.
+    """
+    from planning.actions.parameterization import Repeat, SplineKnots
+
+    knots, repeat = arguments.knots, arguments.repeat
+    if knots is not None and repeat is not None:
+        raise ValueError("--knots and --repeat are two ways to choose few actions; leave one out")
+    if arguments.spline is not None and knots is None:
+        raise ValueError("--spline is of --knots only; add --knots, or leave it out")
+    for option, number in (("--knots", knots), ("--repeat", repeat)):
+        if number is not None and number < 1:
+            raise ValueError(f"{option} must be at least 1, got {number}")
+    if repeat is not None:
+        return Repeat(repeat)
+    return None if knots is None else SplineKnots(knots, arguments.spline or "cubic")
 
 
 def execute_steps_of(arguments: argparse.Namespace, planner: SearchPlanner) -> int:
@@ -197,14 +265,16 @@ def deadline_of(arguments: argparse.Namespace) -> float | None:
 
 
 def state_of(text: str | None, environment: Environment, *, option: str) -> np.ndarray | None:
-    """Returns a state written as `12,40`.
+    """Returns a place to start at or go to, written as `12,40`.
+
+    That is a state, or a configuration where the environment has those.
 
     Raises:
-        ValueError: if it is not as many finite numbers as the environment's state has.
+        ValueError: if it is not as many finite numbers as that has.
     """
     if text is None:
         return None
-    names = environment.state_names
+    names = start_names_of(environment)
     try:
         state = np.array([float(part) for part in text.split(",")])
     except ValueError:
@@ -215,6 +285,11 @@ def state_of(text: str | None, environment: Environment, *, option: str) -> np.n
             f"got {text!r}"
         )
     return state
+
+
+def start_names_of(environment: Environment) -> tuple[str, ...]:
+    """Returns the names of the numbers that say where an episode starts or ends."""
+    return getattr(environment, "configuration_names", None) or environment.state_names
 
 
 def options_of_config(name: str, *, verb: argparse.ArgumentParser) -> list[str]:

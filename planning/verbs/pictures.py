@@ -51,7 +51,7 @@ def landscape_png(landscape: Landscape, *, title: str = "") -> bytes:
     held = "the first action" if landscape.num_steps == 1 else held
     _heat(
         figure, figure.add_subplot(grid[:, 1]), landscape, landscape.costs,
-        title="As the world model imagines it", label="cost (latent distance to the goal)",
+        title="As the world model imagines it", label="imagined cost",
     )  # fmt: skip
     if landscape.true_distances is not None:
         _heat(

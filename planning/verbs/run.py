@@ -6,33 +6,47 @@ import argparse
 import shlex
 import sys
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
+from planning.verbs.action_options import (
+    add_action_options,
+    add_standstill_option,
+    limits_of,
+    standstill_of,
+)
+from planning.verbs.cost_options import add_cost_options, asked_costs_of
 from planning.verbs.options import (
     add_config_option,
     add_environment_options,
     add_planner_options,
+    add_precision_options,
     add_world_options,
     deadline_of,
-    device_of,
     execute_steps_of,
+    load_world,
     planner_of,
     prepare_results,
-    state_of,
     threads_of,
+)
+from planning.verbs.situation import (
+    environment_of,
+    first_landscape,
+    goals_of,
+    has_landscape,
+    refuse_other_plans,
 )
 
 if TYPE_CHECKING:
-    from planning.control.goal_pursuit import ArrivalRule, CostMaker
+    from planning.control.goal_pursuit import ArrivalRule
     from planning.control.mpc import PlanRecord
     from planning.control.running import Goals, Outcome, RunSettings
     from planning.landscape import Landscape
     from planning.latent_world import LatentWorld
     from planning.search.rounds import SearchPlanner
     from planning.types import Environment
+    from planning.verbs.cost_terms import CostTerms
 
 DESCRIPTION = """Acts until the goal is reached or the steps are used up.
 
@@ -42,6 +56,7 @@ distance below one typical step (--reached-distance says another). Exit code: 0 
 reached, 1 it was not, 2 the input is no good, 3 a fault of ours."""
 PICTURES = ("episode.gif", "landscape.png")
 PERIOD_RANGE_MS = (0.1, 60_000.0)
+LANDSCAPE_STEPS = 4  # that an action is held in landscape.png
 
 
 def add_to(verbs: argparse._SubParsersAction) -> None:
@@ -54,6 +69,10 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     add_world_options(verb)
     add_environment_options(verb)
     add_planner_options(verb)
+    add_precision_options(verb)
+    add_action_options(verb)
+    add_standstill_option(verb)
+    add_cost_options(verb)
     verb.add_argument("--max-steps", type=int, help="budget; default: the environment's")
     verb.add_argument(
         "--reached-distance", type=float,
@@ -81,107 +100,16 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
-    import torch
-
-    from planning.latent_world import LatentWorld
-
-    planner = planner_of(arguments)
-    settings, arrival = _settings(arguments, planner), _arrival(arguments)
-    torch.set_num_threads(threads_of(arguments))
-    device = device_of(arguments)
-    pictures = () if arguments.no_pictures else PICTURES
-    prepare_results(arguments.out, "log.json", *pictures)
-    world = LatentWorld.load(arguments.checkpoint, device=device)
-    environment = environment_of(arguments, world)
-    goals = goals_of(arguments, world, environment)
-    landscape = _landscape(arguments, world, environment, goals, settings)
-    asked = _asked(arguments, planner, landscape)
-    outcome = _run_logged(
-        world, planner, environment, goals, settings, arrival, asked, arguments.out
-    )
+    prepared = _prepare(arguments)
+    landscape = _landscape(prepared, seed=arguments.seed, num_cells=arguments.cells)
+    asked = _asked(arguments) | _settled(prepared, landscape)
+    outcome = _run_logged(prepared, asked, arguments.out)
     print(verdict(outcome))
     if arguments.no_pictures:
         print(f"wrote log.json: {arguments.out}")
     else:
         _write_pictures(arguments.out, outcome, landscape)
     return 0 if outcome.is_success else 1
-
-
-def has_landscape(environment: Environment) -> bool:
-    """True if actions have two dimensions in which they can be more or less."""
-    spec = environment.action_spec
-    return spec.dim >= 2 and spec.kind != "one_hot"
-
-
-def environment_of(arguments: argparse.Namespace, world: LatentWorld) -> Environment:
-    """Returns the environment that was asked for.
-
-    Raises:
-        ValueError: if there is none of that name, or the world model sees frames of another size.
-    """
-    from planning.environments import make_environment
-
-    environment = make_environment(arguments.env)
-    size, shown = world.image_size, environment.image_size
-    if size != shown:
-        raise ValueError(
-            f"the world model sees {size} x {size} pixels, {environment.name} shows {shown} x "
-            f"{shown}; use a world model that was trained on this environment"
-        )
-    max_steps = getattr(arguments, "max_steps", None)
-    if max_steps is not None:
-        if max_steps < 1:
-            raise ValueError(f"--max-steps must be at least 1, got {max_steps}")
-        environment.max_steps = max_steps
-    return environment
-
-
-def goals_of(arguments: argparse.Namespace, world: LatentWorld, environment: Environment) -> Goals:
-    """Returns where to start and where to go.
-
-    Raises:
-        ValueError: if there is no goal, an image has another size, or a state is none.
-    """
-    from planning.control.running import Goals
-    from planning.goal_images import read_goal_image
-
-    if not arguments.goal and arguments.goal_state is None:
-        raise ValueError(
-            "no goal: give --goal image.png, or --goal-state "
-            f"{','.join(environment.state_names)} and let the simulator draw it"
-        )
-    frames = [
-        read_goal_image(path, image_size=world.image_size, resizes=arguments.resize_goal)
-        for path in arguments.goal or []
-    ]
-    return Goals(
-        frames=frames or None,
-        state=state_of(arguments.goal_state, environment, option="--goal-state"),
-        start=state_of(arguments.start, environment, option="--start"),
-    )
-
-
-def first_landscape(
-    world: LatentWorld, environment: Environment, goals: Goals, *, seed: int, num_steps: int = 4,
-    num_cells: int = 21, axes: tuple[int, int] = (0, 1), cost_of: CostMaker | None = None,
-) -> Landscape:  # fmt: skip
-    """Returns the landscape at the start, towards the first goal; as the run will begin."""
-    from planning.goal_images import ImageGoal
-    from planning.landscape import energy_landscape
-
-    shown, knows_state = environment, goals.frames is None
-    if goals.frames:
-        knows_state = goals.state is not None and len(goals.frames) == 1
-        shown = ImageGoal(environment, goals.frames[0])
-    generator = np.random.default_rng(seed)
-    goal = goals.state if goals.frames is None else None
-    time_step = shown.reset(generator, start=goals.start, goal=goal)
-    return energy_landscape(
-        world, shown, time_step,
-        goal_state=goals.state if knows_state else None,
-        simulator=environment, cost_of=cost_of, axes=axes, num_steps=num_steps,
-        num_cells=num_cells,
-    )  # fmt: skip
 
 
 def verdict(outcome: Outcome) -> str:
@@ -202,42 +130,66 @@ def verdict(outcome: Outcome) -> str:
     return text
 
 
-def _landscape(
-    arguments: argparse.Namespace,
-    world: LatentWorld,
-    environment: Environment,
-    goals: Goals,
-    settings: RunSettings,
-) -> Landscape | None:
-    """Returns the landscape at the start, and prints its warnings; None if there can be none."""
-    from planning.control.mpc import goal_distance
+@dataclass(frozen=True)
+class _Prepared:
+    """What a run needs; nothing has moved yet."""
 
-    if not has_landscape(environment):
+    world: LatentWorld
+    planner: SearchPlanner
+    environment: Environment
+    goals: Goals
+    terms: CostTerms
+    settings: RunSettings
+    arrival: ArrivalRule
+
+
+def _prepare(arguments: argparse.Namespace) -> _Prepared:
+    """Reads all options, then loads: what is wrong is said as early as it can be known."""
+    import torch
+
+    from planning.verbs.cost_terms import cost_terms_of
+
+    planner, asked_costs = planner_of(arguments), asked_costs_of(arguments)
+    settings, arrival = _settings(arguments, planner), _arrival(arguments)
+    limits_of(arguments)
+    torch.set_num_threads(threads_of(arguments))
+    pictures = () if arguments.no_pictures else PICTURES
+    prepare_results(arguments.out, "log.json", *pictures)
+    world = load_world(arguments)
+    environment = environment_of(arguments, world)
+    refuse_other_plans(planner, world, environment)
+    standstill = standstill_of(arguments.standstill, environment.action_spec)
+    goals = goals_of(arguments, world, environment)
+    terms = cost_terms_of(
+        asked_costs, world, environment, goal_state=goals.state,
+        num_steps=max(planner.horizon, LANDSCAPE_STEPS), out=arguments.out,
+    )  # fmt: skip
+    cost_of = terms.cost_of(planner.horizon)
+    settings = replace(settings, cost_of=cost_of, standstill=standstill)
+    return _Prepared(world, planner, environment, goals, terms, settings, arrival)
+
+
+def _landscape(prepared: _Prepared, *, seed: int, num_cells: int) -> Landscape | None:
+    """Returns the landscape at the start, and prints its warnings; None if there can be none."""
+    if not has_landscape(prepared.environment):
         return None
     landscape = first_landscape(
-        world, environment, goals, seed=arguments.seed, num_cells=arguments.cells,
-        cost_of=goal_distance(settings.reduction),
+        prepared.world, prepared.environment, prepared.goals, seed=seed,
+        num_steps=LANDSCAPE_STEPS, num_cells=num_cells,
+        cost_of=prepared.terms.cost_of(LANDSCAPE_STEPS),
     )  # fmt: skip
     for warning in landscape.warnings:
         print(f"warning: {warning}")
     return landscape
 
 
-def _run_logged(
-    world: LatentWorld,
-    planner: SearchPlanner,
-    environment: Environment,
-    goals: Goals,
-    settings: RunSettings,
-    arrival: ArrivalRule,
-    asked: dict[str, Any],
-    out: Path,
-) -> Outcome:
+def _run_logged(prepared: _Prepared, asked: dict[str, Any], out: Path) -> Outcome:
     """Runs to the goal, and writes log.json whatever comes of it."""
     from planning.control.progress import Progress
     from planning.control.running import run_to_goal
     from planning.verbs.log import WatchedEnvironment, failed_run_log, run_log, write_json
 
+    environment, goals = prepared.environment, prepared.goals
     watched, plans = WatchedEnvironment(environment), []
     num_goals = len(goals.frames or [None])
     progress = Progress(sys.stdout, max_steps=environment.max_steps, num_goals=num_goals)
@@ -248,10 +200,10 @@ def _run_logged(
 
     try:
         outcome = run_to_goal(
-            world, planner, cast("Environment", watched), goals,
-            settings=settings, arrival=arrival, on_plan=on_plan,
+            prepared.world, prepared.planner, cast("Environment", watched), goals,
+            settings=prepared.settings, arrival=prepared.arrival, on_plan=on_plan,
         )  # fmt: skip
-    except BaseException as error:  # Ctrl-C, too
+    except BaseException as error:  # Ctrl-C, too: the log must tell of every run that acted
         told = failed_run_log(error, settings=asked, plans=plans, watched=watched)
         with suppress(OSError):  # a full disk, a closed pipe: what failed first must be told
             write_json(out / "log.json", told)
@@ -268,7 +220,6 @@ def _settings(arguments: argparse.Namespace, planner: SearchPlanner) -> RunSetti
 
     return RunSettings(
         execute_steps=execute_steps_of(arguments, planner),
-        reduction=arguments.cost,
         deadline_seconds=deadline_of(arguments),
         seed=arguments.seed,
         is_asynchronous=arguments.is_asynchronous,
@@ -316,20 +267,43 @@ def _arrival(arguments: argparse.Namespace) -> ArrivalRule:
     return rule
 
 
-def _asked(
-    arguments: argparse.Namespace, planner: SearchPlanner, landscape: Landscape | None
-) -> dict[str, Any]:
-    """Returns what was asked for and what was seen before the run, for the log."""
-    from planning.search.settings import settings_of
-
+def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns what was asked for, for the log."""
     options = {k: v for k, v in vars(arguments).items() if k != "run"}
     return {
         "command": f"jepa {shlex.join(sys.argv[1:])}" if sys.argv[1:2] == ["plan"] else "",
         "options": {k: v if isinstance(v, (int, float, type(None))) else str(v)
                     for k, v in options.items()},
-        "planner": {"class": type(planner).__name__, **settings_of(planner)},
-        "landscape": None if landscape is None else landscape.to_json(),
     }  # fmt: skip
+
+
+def _settled(prepared: _Prepared, landscape: Landscape | None) -> dict[str, Any]:
+    """Returns what the options became, and what was seen before the run, for the log."""
+    from planning.search.settings import settings_of
+
+    planner, world, settings = prepared.planner, prepared.world, prepared.settings
+    spec = prepared.environment.action_spec
+    return {
+        "planner": {"class": type(planner).__name__, **settings_of(planner)},
+        "world": {
+            "precision": world.precision,
+            "is_compiled": world.is_compiled,
+            "context_frames": world.context_frames,
+            "num_members": world.num_members,
+            "steps_per_action": world.action_steps.num_steps,
+        },
+        "actions": {
+            "names": spec.names,
+            "units": spec.units,
+            "kind": spec.kind,
+            "low": spec.low,
+            "high": spec.high,
+            "max_change": spec.max_change,
+            "standstill": settings.standstill,
+        },
+        "cost": prepared.terms.to_json(planner.horizon),
+        "landscape": None if landscape is None else landscape.to_json(),
+    }
 
 
 def _write_pictures(out: Path, outcome: Outcome, landscape: Landscape | None) -> None:

@@ -175,7 +175,8 @@ def make_checkpoint(tmp_path_factory):
     from jepa.models.latents import PooledTokens
     from jepa.models.world_model import ColumnScaling, LatentWorldModel
 
-    def make(*, image_size=64, action_dim=2, change=None):
+    def make(*, image_size=64, action_dim=2, change=None, dynamics=None, **options):
+        sizes = {"dim": 24, "depth": 1, "num_heads": 2} if dynamics is None else {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = LatentWorldModel(
@@ -191,10 +192,8 @@ def make_checkpoint(tmp_path_factory):
                 scaling=ColumnScaling(
                     (32.0, 32.0), (18.0, 19.0), (0.0,) * action_dim, (2.9,) * action_dim
                 ),
-                uses_state=True,
-                dim=24,
-                depth=1,
-                num_heads=2,
+                dynamics=dynamics,
+                **{"uses_state": True, **sizes, **options},
             )
         if change is not None:
             with torch.no_grad():

@@ -14,7 +14,7 @@ from planning.landscape import (
     true_distances,
 )
 from planning.types import Latent
-from planning.verbs.run import has_landscape
+from planning.verbs.situation import has_landscape
 
 START, GOAL = np.array([8.0, 8.0]), np.array([8.0, 24.0])  # 16 pixels down, in one room
 

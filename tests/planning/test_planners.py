@@ -143,6 +143,23 @@ def test_a_horizon_below_one_is_refused(any_class, horizon):
         any_class(horizon=horizon)
 
 
+def test_counts_are_whole_numbers(any_class):
+    counts = [field.name for field in fields(any_class) if field.type in ("int", int)]
+    assert {"horizon"} < set(counts)
+    for name in counts:
+        for wrong in (2.5, True, "8", None):
+            with pytest.raises(ValueError, match=f"{name} must be a whole number, got {wrong!r}"):
+                any_class(**{name: wrong})
+        usual = getattr(any_class(), name)
+        assert getattr(any_class(**{name: np.int64(usual)}), name) == usual
+
+
+def test_a_parameterization_that_is_none_is_refused(any_class):
+    for wrong in (None, "repeat", Repeat):
+        with pytest.raises(ValueError, match="parameterization must be a Parameterization"):
+            any_class(parameterization=wrong)
+
+
 # It finds what can be found.
 
 
@@ -419,6 +436,15 @@ def test_a_previous_plan_of_another_shape_is_refused(planner_class, make_problem
             problem.solved_by(planner_class(horizon=4), previous_plan=make_plan(torch.zeros(shape)))
 
 
+def test_a_previous_plan_that_is_no_number_is_refused(any_class, make_any, make_plan):
+    """Else its NaN would be in every sequence of a planner that begins there."""
+    actions = torch.eye(2).repeat(2, 1)
+    actions[3, 1] = torch.nan
+    match = "the previous plan has an action that is NaN or infinite; plan without it"
+    with pytest.raises(ValueError, match=match):
+        make_any(any_class).solved_by(any_class(horizon=4), previous_plan=make_plan(actions))
+
+
 # Time and size.
 
 
@@ -491,6 +517,29 @@ def test_it_plans_for_a_caller_in_inference_mode(any_class, make_any):
         again = problem.solved_by(any_class(horizon=3), previous_plan=same, executed_steps=1)
     assert_same_plan(plan, same)
     assert again.actions.isfinite().all()
+
+
+def test_a_callers_autocast_does_not_blur_actions(any_class, make_any):
+    """Choices held for two steps are decoded by a product, which autocast would do in bfloat16."""
+    problem, planner = make_any(any_class), any_class(horizon=4, parameterization=Repeat(2))
+    plan = problem.solved_by(planner)
+    again = problem.solved_by(planner, previous_plan=plan, executed_steps=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_same_plan(plan, problem.solved_by(planner))
+        same = problem.solved_by(planner, previous_plan=plan, executed_steps=2)
+    assert_same_plan(again, same)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.int64], ids=str)
+def test_actions_are_float32_at_the_least_whatever_the_latents(any_class, make_any, dtype):
+    problem = make_any(any_class)
+    problem = replace(problem, start=problem.start.map(lambda part: part.to(dtype)))
+    plan = problem.solved_by(any_class(horizon=3))
+    again = problem.solved_by(any_class(horizon=3), previous_plan=plan, executed_steps=1)
+    expected = torch.float64 if dtype == torch.float64 else torch.float32
+    for found in (plan, again):
+        assert {found.actions.dtype, found.mean.dtype, found.spread.dtype} == {expected}
+    assert plan.cost == pytest.approx(problem.cost_of(plan.actions), rel=1e-4, abs=1e-6)
 
 
 def test_numpys_global_randomness_is_neither_read_nor_changed(any_class, make_any):

@@ -7,6 +7,7 @@ from data_pipelines.datamodules import TrajectoryDataModule
 from jepa.checkpoints.native import load_world_model
 from jepa.models.dynamics import GRU, AdaLN, Ensemble
 from jepa.models.latents import PooledTokens
+from jepa.objectives import LatentMSE
 from jepa.training.bagging import draws
 from jepa.training.world_model_training import WorldModelTraining
 from tests.jepa.training.rank_fits import make_trainer
@@ -165,6 +166,27 @@ def test_a_cut_rollout_has_the_same_loss_and_less_of_the_gradient(fit):
     assert cut.abs().sum() > 0 and not torch.allclose(cut, whole, rtol=1e-2)
 
 
+@pytest.mark.parametrize("truncate", [1, 2, 3, None])
+def test_a_gradient_is_cut_after_every_so_many_steps_and_nowhere_else(truncate, fit):
+    """The slow reference: an AdaLN that sees one frame, called step by step, detached by hand."""
+    model, batch = fit(
+        frames=6, rollout_steps=5, truncate_rollout_after=truncate, objective=LatentMSE(),
+        dynamics=small_adaln(context_frames=1, dropout=0.0),
+    )  # fmt: skip
+    model.train()
+    latents, world = model.encode(batch), model.world
+    states, actions = world.normalize_states(batch.states), world.normalize_actions(batch.actions)
+    tokens, state, errors = latents[:, :1], states[:, :1], []
+    for step in range(5):
+        if truncate is not None and step in range(truncate, 5, truncate):
+            tokens, state = tokens.detach(), state.detach()
+        tokens, state, _ = world.dynamics(tokens, state, actions[:, step : step + 1])
+        errors.append((tokens - latents[:, step + 1 : step + 2]).square().mean())
+    expected = gradient_of(torch.stack(errors).mean(), model)
+    ours = gradient_of(model.rollout(latents, batch)[0], model)
+    torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -203,8 +225,24 @@ def test_noise_is_on_actions_in_units_of_their_spread_and_another_at_every_step(
     assert abs(noise.mean().item()) < 0.05
     again = model.with_noisy_actions(batch).actions
     assert torch.equal(again, model.with_noisy_actions(batch).actions)
-    monkeypatch.setattr(WorldModelTraining, "global_step", 7)
+    monkeypatch.setattr(WorldModelTraining, "_batches_trained", 7)
     assert not torch.equal(again, model.with_noisy_actions(batch).actions)
+
+
+def test_batches_of_one_step_have_noise_of_their_own(encoder_folder, trajectory_shards, tmp_path):
+    seen = []
+
+    class Watched(WorldModelTraining):
+        def with_noisy_actions(self, batch):
+            noisy = super().with_noisy_actions(batch)
+            seen.append((self.global_step, noisy.actions - batch.actions))
+            return noisy
+
+    model = Watched(encoder_folder, action_noise_std=0.5, dim=24, depth=1, num_heads=2)
+    data = TrajectoryDataModule(trajectory_shards, 3, image_size=32, batch_size=4)
+    make_trainer(tmp_path, max_steps=1, accumulate_grad_batches=2).fit(model, data)
+    assert [step for step, _ in seen] == [0, 0]
+    assert (seen[0][1] - seen[1][1]).abs().mean() > 0.01  # noise is 0.03 in size here
 
 
 def test_noise_is_for_training_only(fit):
@@ -246,6 +284,24 @@ def test_members_of_an_ensemble_learn_from_their_own_trajectories(fit):
     imagined = world.dynamics.rollout(latents[:, 0], states[:, 0], known[2])
     error = (imagined.tokens - latents[:, 1:]).abs().mean()
     torch.testing.assert_close(model.rollout(latents, batch)[0], error)
+
+
+def test_every_rollout_of_a_window_is_learned_from_as_often_as_its_trajectory_was_drawn(fit):
+    ensemble = Ensemble(GRU(dim=24), num_members=3, hidden_dim=16)
+    model, batch = fit(frames=7, rollout_steps=3, dynamics=ensemble)
+    model.train()
+    latents, world = model.encode(batch), model.world
+    counts = draws(batch.keys, num_members=3, seed=0)
+    assert (counts != counts[:, :1]).any()
+    states, actions = world.normalize_states(batch.states), world.normalize_actions(batch.actions)
+    errors = []
+    for start in (0, 3):
+        imagined = world.dynamics.rollout_members(
+            latents[:, start], states[:, start], actions[:, start : start + 3]
+        )
+        wrong = (imagined.tokens - latents[:, start + 1 : start + 4]).abs().mean((2, 3, 4))
+        errors.append((wrong * counts).sum(1) / counts.sum(1))
+    torch.testing.assert_close(model.rollout(latents, batch)[0], torch.stack(errors).mean())
 
 
 def test_sizes_of_the_default_dynamics_beside_others_are_refused(encoder_folder):

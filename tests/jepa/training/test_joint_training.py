@@ -17,6 +17,7 @@ from data_pipelines.synthetic import MOVING_SHAPE_SPECIFICATION, moving_shape_ep
 from jepa.__main__ import main
 from jepa.checkpoints.native import load_encoder, save_encoder
 from jepa.models import VideoEncoder
+from jepa.models.conv_encoder import ConvEncoder
 from jepa.models.latents import PatchTokens, PooledTokens, SlowFeatures
 from jepa.objectives import InverseDynamics, LatentMSE, SIGReg, TemporalSimilarity, VICReg
 from jepa.training.collapse import CollapsePolicy
@@ -190,6 +191,23 @@ def test_gradients_reach_encoder_latents_dynamics_and_head(prepared):
             assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
+def test_collapse_is_measured_once_a_step_also_when_gradients_accumulate(
+    trajectory_shards, tmp_path, monkeypatch
+):
+    """A policy counts bad measurements in a row: batches of one step are not several of them."""
+    model, measured = make_model(**vicreg_parts(), monitor_every_n_steps=2), []
+    measure = model.collapse.measure
+
+    def noted(*arguments, **options):
+        measured.append(model.global_step)
+        return measure(*arguments, **options)
+
+    monkeypatch.setattr(model.collapse, "measure", noted)
+    trainer = make_trainer(tmp_path, max_steps=3, accumulate_grad_batches=2)
+    trainer.fit(model, make_data(trajectory_shards, batch_size=4))
+    assert measured == [0, 1]  # the first step, and every second
+
+
 @pytest.mark.parametrize("way", ["teacher_forcing", "rollout"])
 @pytest.mark.parametrize("stop_gradient", [False, True])
 def test_the_last_frame_which_is_only_a_target_gets_gradient_unless_it_is_stopped(
@@ -281,6 +299,24 @@ def test_a_validation_logs_errors_on_other_trajectories(scene, tmp_path):
         torch.testing.assert_close(logged[f"validation/{name}"], errors[name])
 
 
+def test_a_convolutional_encoder_learns_too_and_lies_in_the_world_model(
+    trajectory_shards, tmp_path
+):
+    torch.manual_seed(0)
+    encoder = ConvEncoder(image_size=32, widths=(8, 16))
+    before = weights(encoder).clone()
+    model = JointTraining(
+        encoder, latents=PooledTokens(dim=8, pool_grid=(2, 2)), dim=24, depth=1, num_heads=2
+    )
+    data = make_data(trajectory_shards, batch_size=4, steps=2)
+    make_trainer(tmp_path, max_steps=2).fit(model, data)
+    assert not torch.equal(weights(encoder), before)
+    read = LatentWorld.load(tmp_path).model.encoder
+    assert isinstance(read, ConvEncoder)
+    torch.testing.assert_close(weights(read), weights(encoder))
+    assert not (tmp_path / "encoder").exists()  # that folder is of encoders of video
+
+
 def test_a_run_may_start_from_a_pretrained_encoder(tmp_path):
     trained = make_model().encoder
     with torch.no_grad():
@@ -368,7 +404,7 @@ def test_windows_shorter_than_a_rollout_are_refused(tmp_path, trajectory_shards)
 def test_frames_that_are_encoded_already_are_refused(tmp_path, trajectory_shards, encoder_folder):
     trajectories = make_data(trajectory_shards, steps=1)
     windows = LatentWindows(trajectories, encoder_folder, window_frames=4)
-    with pytest.raises(ValueError, match=r"needs frames: use .* itself, not LatentWindows"):
+    with pytest.raises(ValueError, match=r"needs frames: use .* itself, or LatentWindows"):
         make_trainer(tmp_path, max_steps=1).fit(make_model(), windows)
 
 

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from data_pipelines.batch import TrajectoryBatch
 from data_pipelines.datamodules import TrajectoryDataModule
 from jepa.checkpoints.native import load_encoder
 from jepa.models import normalize_pixels
@@ -104,3 +105,18 @@ def test_windows_longer_than_the_trajectories_are_refused(make_windows):
 def test_windows_without_content_are_refused(name, make_windows):
     with pytest.raises(ValueError, match="window_frames must be at least 2, batch_size and"):
         make_windows(**{name: 0})
+
+
+def test_without_an_encoder_windows_hold_the_frames_of_their_states(make_windows):
+    windows = make_windows()
+    windows.encoder_folder = None
+    windows.setup()
+    batch = windows.window_batch(3)
+    assert isinstance(batch, TrajectoryBatch)
+    assert batch.frames.shape == (16, 3, 5, 32, 32) and batch.frames.dtype == torch.uint8
+    whole = windows.encoded
+    for frames, states, key in zip(batch.frames, batch.states, batch.keys, strict=True):
+        place = whole.keys.index(key)
+        first = (whole.states[place] == states[0]).all(-1).nonzero()[0].item()
+        assert torch.equal(whole.frames[place][:, first : first + 5], frames)
+    assert "decoded once" in windows.describe()

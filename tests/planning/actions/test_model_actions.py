@@ -14,6 +14,11 @@ def test_it_is_the_inverse_of_splitting_a_plan(way, num_steps):
     torch.testing.assert_close(model_actions(steps, steps.split(plan)), plan)
 
 
+def test_steps_that_differ_inside_a_repeated_action_are_averaged():
+    actions = model_actions(ActionSteps(2, "repeated"), torch.tensor([[1.0], [4.0]]))
+    assert actions.tolist() == [[2.5]]
+
+
 def test_steps_that_fill_no_action_repeat_the_last_one():
     three = torch.tensor([[1.0], [2.0], [3.0]])
     side_by_side = model_actions(ActionSteps(2, "one_after_the_other"), three)

@@ -36,7 +36,8 @@ def test_different_choices_make_different_actions(horizon):
     """Full column rank: without it choices could not be told from the actions."""
     counts = range(1, horizon + 1)
     made = [PerStep(), *(Repeat(count) for count in counts)]
-    made += [SplineKnots(count, order) for count in counts for order in ("linear", "cubic")]
+    orders = ("linear", "cubic", "monotone")
+    made += [SplineKnots(count, order) for count in counts for order in orders]
     for parameterization in made:
         weights = parameterization.weights(horizon)
         assert weights.shape == (horizon, len(parameterization.first_steps(horizon)))
@@ -48,7 +49,7 @@ def test_different_choices_make_different_actions(horizon):
     [
         (lambda: Repeat(0), "num_steps must be at least 1, got 0"),
         (lambda: SplineKnots(0), "num_knots must be at least 1, got 0"),
-        (lambda: SplineKnots(2, "quintic"), "order must be 'linear' or 'cubic', got 'quintic'"),
+        (lambda: SplineKnots(2, "quintic"), "one of 'linear', 'cubic', 'monotone', got 'quintic'"),
         (lambda: SplineKnots(4).first_steps(3), "num_knots must be from 1 to the horizon 3, got 4"),
     ],
 )

@@ -134,6 +134,16 @@ def test_every_step_does_its_part_of_a_sum_and_stays_inside_its_bounds():
     assert parts.tolist() == [list(SPEC.high)] * 4 + [list(SPEC.low)] * 4
 
 
+def test_a_gripper_snaps_in_every_step_as_its_sum_does():
+    """Four steps of 0.75 are a sum of 3: closed in both; of 0.5 and 2 in neither."""
+    gripper = Gripper("grip", threshold=0.6)
+    spec = ActionSpec(("dx", "grip"), ("metre", "1"), (-0.5, 0.0), (0.25, 1.0), grippers=(gripper,))
+    joined = ActionSteps(4, "in_equal_parts").joined(spec)
+    sums = joined.limit(torch.tensor([[0.0, 3.0], [0.0, 2.0]]))
+    assert sums[:, 1].tolist() == [4, 0]
+    assert [spec.validate([0.0, part])[1] for part in (0.75, 0.5)] == [1, 0]
+
+
 def test_one_step_changes_nothing():
     plan = torch.rand(3, 2)
     for way in ("one_after_the_other", "repeated", "in_equal_parts"):

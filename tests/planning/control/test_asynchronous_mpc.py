@@ -604,13 +604,6 @@ def test_settings_out_of_range_are_refused(played, options, match):
         played(**options)
 
 
-def test_a_world_model_of_several_frames_is_refused(played):
-    world = WideLineWorld(1)
-    world.context_frames = 3
-    with pytest.raises(ValueError, match=r"trained to see 3 frames .* plan without --async"):
-        played(world=world)
-
-
 # Goals.
 
 
@@ -626,6 +619,57 @@ def test_goals_are_pursued_one_after_the_other_and_the_last_one_ends_it(played):
     it.desk.finish()
     it.step()
     assert it.policy.has_arrived(it.robot, it.time_step)
+
+
+# What was seen before, for world models that want to know (with real ones: test_recent_past.py).
+
+
+class RememberingWorld(LineWorld):
+    """Notes what it is told of the past: places, and what was done there."""
+
+    context_frames = 3
+
+    def __init__(self, num_steps=1):
+        super().__init__(num_steps)
+        self.told = []
+
+    def remember(self, past, actions):
+        places, done = past.tokens[:, 0, 0].tolist(), actions[:, 0].tolist()
+        self.told.append([(round(a, 2), round(b, 2)) for a, b in zip(places, done, strict=True)])
+        return tuple(self.told[-1])
+
+    def rollout(self, start, actions, *, memory=None):
+        return super().rollout(start, actions)
+
+
+def test_a_plan_remembers_the_frames_before_it_and_those_that_were_imagined(played):
+    it = played(world=RememberingWorld(), lead_steps=2)
+    it.step(then_finish=True)  # the first plan: 10, 11, 12, 13; nothing was before it
+    assert "memory" not in it.planner.asked[0] and it.world.told == []
+    it.step(then_finish=True)  # seen at step 1; 10 and 11 are pending, so it begins at step 3
+    seen, ahead = it.world.told
+    assert seen == [(0.0, 0.0)]  # step 0, where it stood still
+    assert ahead == [(0.0, 0.10), (0.10, 0.11)]  # step 1, seen; step 2, imagined
+    assert it.planner.asked[1]["memory"] == tuple(ahead)
+    assert it.steps(3) == [11, 20, 21]
+    it.desk.finish()  # seen at step 3, 20 and 21 pending; 10 and 11 were done before
+    assert it.world.told[2] == [(0.0, 0.10), (0.10, 0.11)]
+    assert it.world.told[3] == [(0.21, 0.20), (0.41, 0.21)]
+    assert len(it.world.encoded) == 1 + 4  # the goal, and the frames of steps 0 to 3: each once
+
+
+def test_remembered_frames_are_as_far_apart_as_an_action_of_the_model_spans(played):
+    it = played(world=RememberingWorld(2), lead_steps=2, execute_steps=4)
+    it.step(then_finish=True)
+    it.steps(7)  # 0.10, 0.11 and so on, each in two parts, from step 1 on
+    it.desk.finish()
+    asked = it.desk.requests[-1]
+    assert asked.step == 7
+    assert [frame.step for frame in asked.past.seen] == [3, 5]
+    places = [it.robot.places[frame.step] for frame in asked.past.seen]
+    done = [sum(it.robot.commands[frame.step : frame.step + 2]) for frame in asked.past.seen]
+    told = it.world.told[-2]  # before the pending actions; after them it remembers others
+    assert told == [(round(p, 2), round(d, 2)) for p, d in zip(places, done, strict=True)]
 
 
 # With real threads and a real clock.

@@ -109,7 +109,7 @@ def test_actions_change_as_little_as_the_environment_demands(rooms, world, make_
     player.policy.accept(make_plan([[0.0, 0.0], [2.0, 0.0], [2.0, 0.0], [0.0, 0.0]]))
     for _ in range(4):
         player.advance()
-    assert np.stack(player.actions)[:, 0].tolist() == [0.0, 0.5, 1.0, 0.5]
+    assert np.stack(player.episode.actions)[:, 0].tolist() == [0.0, 0.5, 1.0, 0.5]
 
 
 def test_the_seconds_of_a_plan_are_its_share(tasks, world, monkeypatch):

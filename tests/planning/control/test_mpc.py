@@ -372,6 +372,18 @@ def test_an_environment_that_has_ended_by_itself_is_not_stepped_again():
     assert cart.commands == [1.0, 1.0, 1.0]
 
 
+def test_nor_is_it_when_something_fails_after_its_end(caplog):
+    cart = Cart(max_steps=3)
+
+    def pace():
+        if len(cart.commands) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        driven(cart, pace=pace)
+    assert cart.commands == [1.0, 1.0, 1.0] and caplog.text == ""
+
+
 def test_who_arrives_before_moving_is_told_nothing():
     cart = Cart()
     assert driven(cart, has_arrived=lambda *seen: True).num_steps == 0

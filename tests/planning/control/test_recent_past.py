@@ -6,7 +6,7 @@ import torch
 
 from planning.actions.space import ActionSteps
 from planning.control.mpc import PlanningPolicy, run_episode
-from planning.control.recent_past import RecentPast
+from planning.control.recent_past import RecentPast, memory_of
 from planning.latent_world import LatentWorld
 from planning.planners.cem import CEM
 
@@ -34,11 +34,11 @@ def test_a_model_of_one_frame_remembers_nothing(make_model, rooms):
     past = RecentPast(world)
     latents, actions = walked(world, rooms, 1)
     past.add(latents[0], actions[0])
-    assert past.memory() is None
+    assert memory_of(world, past.past()) is None
 
 
 def test_before_anything_was_done_there_is_nothing(world):
-    assert RecentPast(world).memory() is None
+    assert memory_of(world, RecentPast(world).past()) is None
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 5])
@@ -50,7 +50,7 @@ def test_a_rollout_goes_on_from_the_last_frames_as_the_dynamics_do(world, rooms,
         past.add(latent, action)
     new = torch.tensor(np.random.default_rng(2).uniform(-1, 1, (4, 1, 2)), dtype=torch.float32)
     with torch.no_grad():
-        imagined = world.rollout(latents[-1], new, memory=past.memory())
+        imagined = world.rollout(latents[-1], new, memory=memory_of(world, past.past()))
         first = max(0, num_steps - 2)
         tokens = torch.stack([latent.tokens for latent in latents[first:]])[None]
         states = torch.stack([latent.state for latent in latents[first:]])[None]
@@ -81,8 +81,10 @@ def test_frames_are_as_far_apart_as_an_action_of_the_model_spans(world, rooms):
     for step, (latent, action) in enumerate(zip(latents, actions, strict=False)):
         past.add(latent, action)
         if step == 0:
-            assert past.memory() is None  # one step is no action of the model
-    frames, joined = past.memory()  # now is step 5: the frames before are of steps 1 and 3
+            assert past.past().seen == ()  # one step is no action of the model
+    frames, joined = memory_of(
+        JoinsTwo(), past.past()
+    )  # now is step 5: the frames before are of steps 1 and 3
     assert torch.equal(frames.tokens, torch.stack([latents[1].tokens, latents[3].tokens]))
     np.testing.assert_array_equal(joined, np.stack(actions)[1:].reshape(2, 4))
 

@@ -10,7 +10,9 @@ from PIL import Image
 
 from planning.actions.space import ActionSteps
 from planning.control.goal_pursuit import WITHIN_ONE_STEP
+from planning.control.limited_actions import ActionLimits, LimitedActions
 from planning.control.running import Goals, RunSettings, run_to_goal
+from planning.costs import ActionSize, GoalDistance, WeightedSum
 from planning.planners.cem import CEM
 from planning.types import Latent
 from planning.verbs.film import film, goal_indices, imagined_curve, seen_distances
@@ -130,6 +132,45 @@ def test_a_run_that_waits_for_its_plans_stops_the_robot_when_the_camera_fails(ro
     with pytest.raises(OSError, match="no camera"):
         run_to_goal(Blind(disc_position), PLANNER, environment, Goals(state=GOAL, start=START))
     assert any(commands[0]) and commands[-1] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("is_asynchronous", [False, True])
+def test_the_cost_may_be_another_one_and_its_terms_are_told(ran, is_asynchronous):
+    def cost_of(goal, world):
+        to_goal = GoalDistance(goal, world.distance, "last")
+        return WeightedSum({"goal": (1.0, to_goal), "size": (0.5, ActionSize())})
+
+    outcome = ran(
+        Goals(state=GOAL, start=START), max_steps=400 if is_asynchronous else 60, cost_of=cost_of,
+        is_asynchronous=is_asynchronous,
+    )  # fmt: skip
+    assert outcome.episode.plans
+    for record in outcome.episode.plans:
+        size = 0.5 * record.plan.actions.square().mean().item()
+        assert record.cost_parts["size"] == pytest.approx(size, rel=1e-5)
+        assert record.cost_parts["goal"] == pytest.approx(record.imagined_distances[-1], rel=1e-5)
+        assert sum(record.cost_parts.values()) == pytest.approx(record.plan.cost, rel=1e-5)
+
+
+@pytest.mark.parametrize("is_asynchronous", [False, True])
+@pytest.mark.parametrize(
+    ("standstill", "before"), [(None, (0.0, 0.0)), ((0.5, 0.0), (0.5, 0.0))], ids=["zero", "said"]
+)
+def test_where_changes_are_limited_the_first_action_is_near_to_standing_still(
+    rooms, disc_position, standstill, before, is_asynchronous
+):
+    num_steps = 400 if is_asynchronous else 12  # time for plans on a busy machine
+    environment = LimitedActions(rooms(max_steps=num_steps), ActionLimits(max_change={"dy": 0.2}))
+    settings = RunSettings(
+        standstill=standstill, period_seconds=0.005, is_asynchronous=is_asynchronous
+    )
+    outcome = run_to_goal(
+        PlaceWorld(disc_position), PLANNER, environment, Goals(state=GOAL, start=START),
+        settings=settings,
+    )  # fmt: skip
+    executed = np.stack([before, *outcome.episode.actions])[:, 1]
+    assert np.abs(np.diff(executed)).max() <= 0.2 + 1e-6
+    assert executed.max() > 0.5  # and on it goes, towards the goal
 
 
 def test_a_run_without_any_goal_is_refused():

@@ -35,6 +35,13 @@ def test_calibration_lets_its_share_of_the_familiar_pass_at_every_step():
     assert (familiar > cost.threshold).float().mean(0).tolist() == pytest.approx([0.2] * 3)
 
 
+@pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
+def test_members_that_never_or_boundlessly_differ_are_nothing_to_calibrate_on(value):
+    match = "familiar rollouts must disagree by more than 0 and finitely, their quantile 0.9 is"
+    with pytest.raises(ValueError, match=match):
+        Disagreement.calibrated(torch.full((10, 2), value))
+
+
 def test_nan_stays_nan_whatever_the_reduction(rollouts):
     unsure = rollouts(disagreement=[[1.0, float("nan")]])
     for reduction in ("mean", "max", "last"):
@@ -74,8 +81,6 @@ def test_what_cannot_be_calibrated_is_refused():
         Disagreement.calibrated(torch.ones(5, 3), quantile=1)
     with pytest.raises(ValueError, match=r"\(rollouts, horizon\), at least one, got \(0, 3\)"):
         Disagreement.calibrated(torch.ones(0, 3))
-    with pytest.raises(ValueError, match="unit must be positive"):
-        Disagreement.calibrated(torch.zeros(5, 3))
 
 
 def test_another_reduction_is_refused():

@@ -142,6 +142,15 @@ def test_a_bank_comes_back_from_disk_as_it_was(kind, is_pooled, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["bank.safetensors"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bank_is_read_to_the_device_of_the_world_model(kind, tmp_path):
+    path = bank(kind).save(tmp_path / "bank.safetensors")
+    devices = [torch.device("cpu")] + [torch.device("cuda", 0)] * torch.cuda.is_available()
+    for device in devices:
+        loaded = LatentBank.load(path, device=device)
+        assert {part.device for part in loaded.tensors().values()} == {device}
+
+
 def test_files_that_are_no_bank_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError):
         LatentBank.load(tmp_path / "nothing")

@@ -68,6 +68,49 @@ def test_where_gradients_do_not_help_it_is_cem_and_says_so(make_problem):
     assert plan.cost <= 1 / 40
 
 
+def test_after_a_descent_without_gain_there_are_rounds_of_samples_only(make_problem):
+    """Also where costs are far from 0: one useless step, then two rounds in each iteration."""
+    planner = CEMGradient(**{**SMALL, "num_steps": 1}, num_iterations=3)
+    problem = make_problem((0.6, -0.3))
+    problem.solved_by(planner, cost=lambda latent, actions: 5 + staircase(latent, actions))
+    assert [len(batch) for batch in problem.world.imagined] == [20, 3, 20, 20, 20, 20]
+
+
+def test_a_descent_goes_on_where_the_one_before_ended(make_problem):
+    """The samples of the second round are all ruled out, so none takes a start's place."""
+    problem = make_problem((0.9, -0.4))
+
+    def only_first_samples(imagined, actions):
+        costs = problem.cost(imagined, actions)
+        is_second = len(problem.world.imagined) == 6
+        return torch.where(torch.tensor(is_second), torch.inf, costs)
+
+    problem.solved_by(CEMGradient(**SMALL, num_iterations=2), cost=only_first_samples)
+    batches = problem.world.imagined[:]
+    assert [len(batch) for batch in batches] == [20, 3, 3, 3, 3, 20, 3, 3, 3, 3]
+    last, next_one = (
+        torch.tensor([problem.cost_of(actions) for actions in batches[index]]) for index in (4, 6)
+    )
+    assert (next_one < last + 0.01).all()
+    assert (batches[6] - batches[4]).abs().max() < 0.4  # one step away, not somewhere else
+
+
+def test_its_steps_fall_like_a_cosine_over_all_descents(make_problem):
+    """On a slope that is the same everywhere Adam's direction is 1: moves are the step sizes."""
+    problem = make_problem((0.0,), low=(-100.0,), high=(100.0,))
+    planner = CEMGradient(
+        horizon=1, num_samples=8, num_elites=2, num_starts=2, num_steps=3, num_iterations=2,
+        step_size=0.01, last_step_share=0.2, initial_std=0.1,
+    )  # fmt: skip
+    problem.solved_by(planner, cost=lambda imagined, actions: -actions[:, 0, 0])
+    batches = [batch[:, 0, 0] for batch in problem.world.imagined]
+    assert [len(batch) for batch in batches] == [8, 2, 2, 2, 8, 2, 2, 2]
+    for index, taken in ((1, 0), (2, 1), (5, 3), (6, 4)):
+        expected = 0.2 + 0.8 * (1 + np.cos(np.pi * taken / 6)) / 2
+        moves = batches[index + 1] - batches[index]
+        np.testing.assert_allclose(moves, [expected] * 2, rtol=1e-3)
+
+
 def test_gradients_that_are_not_numbers_leave_cem(make_problem):
     problem = make_problem((0.6, -0.3))
 

@@ -17,6 +17,28 @@ def test_it_asks_for_its_samples_and_the_mean_in_every_round(make_problem):
     assert torch.equal(problem.world.imagined[0][0], torch.zeros(3, 2))
 
 
+def test_the_mean_is_imagined_again_in_every_round(make_problem):
+    problem = make_problem((1.5, -0.8))
+    problem.solved_by(CMAES(horizon=3, num_iterations=4))
+    batches = problem.world.imagined[:]
+    for rounds in (1, 2, 3):
+        shorter = problem.solved_by(CMAES(horizon=3, num_iterations=rounds))
+        assert torch.equal(batches[rounds][0], shorter.mean)
+
+
+def test_its_first_samples_have_the_std_that_was_asked_for_in_the_units_of_the_actions(
+    make_problem, make_plan
+):
+    problem = make_problem((0.0, 0.0), low=(-100.0, -0.1), high=(100.0, 0.1))
+    planner = CMAES(horizon=3, num_samples=2000, num_iterations=1, initial_std=0.05, warm_std=0.01)
+    previous = make_plan([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
+    plan = problem.solved_by(planner, previous_plan=previous, executed_steps=1)
+    stds = problem.world.imagined[0][1:].std(0)
+    np.testing.assert_allclose(stds[:, 0], [1.0, 1.0, 5.0], rtol=0.1)
+    np.testing.assert_allclose(stds[:, 1], [0.001, 0.001, 0.005], rtol=0.1)
+    np.testing.assert_allclose(plan.spread, stds, rtol=0.9)  # adapted by one round, same units
+
+
 def test_it_learns_that_two_actions_must_change_together(make_problem):
     """A long narrow valley, x + y = 0.9 with a slope along it to (0.9, 0): 1000 times steeper
     across. The optimum is found much better than by CEM, which knows no correlations."""

@@ -1,5 +1,7 @@
 """Gradient descent: gradients against finite differences, valleys, plateaus, walls."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -85,6 +87,18 @@ def test_a_plateau_is_searched_at_random_until_there_is_a_slope(make_problem):
     assert (problem.world.imagined[0] < 0.8).all()
     assert plan.cost < 0.05
     assert plan.warnings[-1].startswith("flat landscape")
+
+
+def test_its_steps_fall_like_a_cosine(make_problem):
+    """On a slope that is the same everywhere Adam's direction is 1: moves are the step sizes."""
+    problem = make_problem((0.0,), low=(-100.0,), high=(100.0,))
+    planner = Gradient(
+        horizon=1, num_starts=2, num_iterations=6, step_size=0.01, last_step_share=0.2
+    )
+    problem.solved_by(planner, cost=lambda imagined, actions: -actions[:, 0, 0])
+    moves = torch.stack(problem.world.imagined)[..., 0, 0].diff(dim=0)
+    expected = [0.2 + 0.8 * (1 + math.cos(math.pi * step / 6)) / 2 for step in range(5)]
+    np.testing.assert_allclose(moves, np.outer(expected, [1, 1]), rtol=1e-3)
 
 
 def test_every_rollout_counts_as_differentiated(make_problem):

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from planning.actions.parameterization import SplineKnots
 from planning.actions.space import ActionSpec, ActionSteps
 from planning.planners.icem import ICEM
+from planning.search.space import SearchSpace, WarmStart
 
 
 def rows_in(rows, batch):
@@ -47,6 +49,20 @@ def test_elites_of_the_plan_before_are_imagined_shifted(make_problem):
     first = problem.world.imagined[0]
     shifted = torch.cat((previous.elites[:5, 1:], previous.elites[:5, -1:]), 1)
     assert torch.equal(first[-5:], shifted)
+
+
+def test_elites_are_shifted_all_at_once_as_each_would_be_alone(make_problem):
+    space = SearchSpace.of(
+        make_problem((0.0, 0.0)).action_spec, 6, like=torch.zeros(1),
+        parameterization=SplineKnots(3),
+    )  # fmt: skip
+    elites = torch.rand(5, 6, 2, generator=torch.Generator().manual_seed(0))
+    together = WarmStart.after(elites[0], 2, space=space, elites=elites)
+    alone = [WarmStart.after(elite, 2, space=space).sequence for elite in elites]
+    torch.testing.assert_close(together.elites, torch.stack(alone), atol=1e-6, rtol=0)
+    elites[3, 1, 0] = torch.nan
+    with pytest.raises(ValueError, match="the previous plan has an action that is NaN"):
+        WarmStart.after(elites[0], 2, space=space, elites=elites)
 
 
 def test_the_mean_is_a_candidate_of_the_first_and_of_the_last_round(make_problem):

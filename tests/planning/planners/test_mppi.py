@@ -47,6 +47,14 @@ def test_equal_costs_weigh_the_same():
     assert path_weights(torch.tensor([5.0]), temperature=1.0).tolist() == [1.0]
 
 
+def test_a_temperature_next_to_nothing_takes_the_best_and_is_no_division_of_nothing():
+    for temperature in (1e-44, 1e-60, 1e-310):
+        weights = path_weights(torch.tensor([3.0, 1.0, 2.0]), temperature=temperature)
+        assert weights.tolist() == [0, 1, 0]
+        equal = path_weights(torch.tensor([2.0, 2.0]), temperature=temperature)
+        assert equal.tolist() == [0.5, 0.5]
+
+
 def test_a_low_temperature_takes_the_best_and_a_high_one_all_alike():
     costs = torch.tensor([3.0, 1.0, 2.0])
     assert path_weights(costs, temperature=1e-4).tolist() == pytest.approx([0, 1, 0])

@@ -100,6 +100,23 @@ def test_a_start_that_cannot_move_is_drawn_anew(cost, gradient, start):
     assert descent.best[0].item() == pytest.approx(start)
 
 
+def test_a_start_that_is_drawn_anew_or_replaced_takes_whole_steps_again():
+    descent = descent_at(0.0, 0.0)
+    for cost, gradient in ((2.0, -1.0), (float("inf"), 0.0)):  # taken back: steps are halved
+        descent.advance(scores_of([cost] * 2, [gradient] * 2), scale=1.0, generator=generator())
+    assert descent.shares.tolist() == [0.5, 0.5]
+    descent.offer(torch.tensor([0.7]).view(1, 1, 1), torch.tensor([1.0]))
+    assert sorted(descent.shares.tolist()) == [0.5, 1.0]
+    descent.advance(scores_of([3.0] * 2, [0.0] * 2), scale=1.0, generator=generator())
+    assert descent.shares.tolist() == [1.0, 1.0]
+
+
+def test_small_steps_at_the_end_are_not_taken_for_standing_still():
+    descent = descent_at(0.0, step_size=0.1)
+    descent.advance(scores_of([1.0], [-1.0]), scale=5e-4, generator=generator())
+    assert descent.sequences.item() == pytest.approx(0.1 * 5e-4)
+
+
 def test_better_samples_take_the_place_of_the_worst_starts():
     descent = descent_at(0.1, 0.2, 0.3)
     descent.advance(scores_of([1.0, 5.0, 3.0], [1.0] * 3), scale=1.0, generator=generator())

@@ -2,14 +2,26 @@
 
 import time
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 
+from planning.actions.limits import Gripper, StepBounds
 from planning.actions.sampling import ActionDistribution
+from planning.actions.space import ActionSteps
 from planning.planners.cem import CEM
 from planning.planners.gradient import Gradient
-from planning.search.rounds import Candidates, Problem, Scores, SearchPlanner, plan_together
+from planning.search.rounds import (
+    Candidates,
+    Problem,
+    Scores,
+    SearchPlanner,
+    _Clock,
+    plan_together,
+)
 from planning.types import Latent
 
 
@@ -29,7 +41,7 @@ class Fixed(SearchPlanner):
     told: tuple = ()
 
     def search(self, space, warm, generator):
-        mean = torch.zeros(self.horizon, space.low.shape[-1])
+        mean = torch.zeros_like(space.low)
         distribution = ActionDistribution(mean, torch.ones_like(mean))
         for _ in range(self.rounds):
             sequences = torch.tensor(self.sequences)
@@ -92,12 +104,54 @@ def test_starts_encoded_in_inference_mode_have_gradients_too(make_problem):
     assert told[0].gradients.item() == pytest.approx(-1.0)
 
 
+def test_what_was_remembered_in_inference_mode_may_be_part_of_a_graph_too(make_problem):
+    """Products save their factors for the gradient, which no inference tensor may be."""
+    made, told = make_problem((1.0,)), []
+
+    class Memory(NamedTuple):
+        parts: list
+
+    class Remembers:
+        action_dim = 1
+
+        def rollout(self, start, actions, *, memory):
+            return Latent(made.world.rollout(start, actions).tokens * memory.parts[0][0])
+
+    with torch.inference_mode():
+        memory = Memory([(torch.tensor(2.0), None)])
+        problem = problem_of(made, memory=memory)
+        planner = Fixed(1, (((0.25,),),), needs_gradients=True, told=(told,))
+        plan_together(planner, Remembers(), [problem])
+    assert told[0].gradients.item() == pytest.approx(2 * (2 * 0.25 - 1) * 2)  # of (2 x - 1)^2
+
+
 def test_no_round_begins_that_would_end_after_the_deadline(make_problem):
     told = []
     planner = Fixed(1, (((0.5,),),), rounds=50, pause_seconds=0.1, told=(told,))
     plan = make_problem((1.0,)).solved_by(planner, deadline_seconds=0.35)
     assert 2 <= plan.iterations <= 3
     assert plan.seconds < 0.45  # the machine may be busy; a fourth round would end after 0.4
+
+
+def test_a_round_with_gradients_is_expected_to_take_longer_until_one_was_timed():
+    clock = _Clock(1.0)
+    with_gradients, without = (
+        [SimpleNamespace(candidates=Candidates(torch.zeros(1, 1, 1), None, 1, wanted))]
+        for wanted in (True, False)
+    )
+    clock.note(0.4, needs_gradients=False)
+    assert clock.allows(without)
+    assert not clock.allows(with_gradients)  # of four times 0.4
+    clock.note(0.5, needs_gradients=True)
+    assert clock.allows(with_gradients)
+
+
+def test_the_longest_round_says_how_long_the_next_may_take():
+    clock = _Clock(1.0)
+    search = [SimpleNamespace(candidates=Candidates(torch.zeros(1, 1, 1), None))]
+    clock.note(2.0, needs_gradients=False)
+    clock.note(0.1, needs_gradients=False)
+    assert not clock.allows(search)
 
 
 def test_a_plan_tells_how_far_apart_its_elites_are(make_problem):
@@ -110,6 +164,35 @@ def test_a_plan_tells_how_far_apart_its_elites_are(make_problem):
 def test_a_plan_tells_how_much_of_it_lies_at_the_bounds(make_problem):
     planner = Fixed(2, (((1.0, -1.0), (0.5, 1.0)),), told=([],))
     assert make_problem((9.0, 9.0)).solved_by(planner).saturation == pytest.approx(0.75)
+
+
+def gripping(made, **options):
+    """The same with the last of two dimensions a gripper's."""
+    spec = replace(made.action_spec, grippers=(Gripper("a1", **options),))
+    return replace(made, action_spec=spec)
+
+
+def test_a_binary_gripper_lies_at_its_bounds_by_nature(make_problem):
+    made = make_problem((9.0, 9.0))
+    values = ((0.5, 1.0), (1.0, -1.0), (0.2, -1.0), (0.1, 1.0))
+    plan = gripping(made).solved_by(Fixed(4, (values,), told=([],)))
+    assert plan.saturation == pytest.approx(0.25)  # of the four other values, one
+    assert plan.warnings == ()
+    dead_zone = gripping(made, way="dead_zone", threshold=0.1)
+    assert dead_zone.solved_by(Fixed(4, (values,), told=([],))).saturation == pytest.approx(5 / 8)
+    joined = replace(
+        make_problem((9.0,) * 4), action_spec=ActionSteps(2).joined(gripping(made).action_spec)
+    )
+    assert joined.solved_by(Fixed(2, (values,), told=([],))).saturation == pytest.approx(0.25)
+
+
+def test_what_bounds_of_a_step_pin_is_no_saturation_and_what_they_narrow_is(make_problem):
+    made = make_problem((9.0, 9.0))
+    bounds = (StepBounds(1, (-0.5, 1.0), (0.5, 1.0)),)
+    narrow = replace(made, action_spec=replace(made.action_spec, step_bounds=bounds))
+    values = ((0.9, 0.3), (0.5, 1.0), (0.4, 1.0))  # four values that could have been others
+    plan = narrow.solved_by(Fixed(3, (values,), told=([],)))
+    assert plan.saturation == pytest.approx(1 / 4)
 
 
 def test_a_plan_carries_the_disagreement_along_its_actions(make_problem):
@@ -252,6 +335,74 @@ def test_the_first_eighth_is_scored_whatever_the_deadline(make_problem):
     assert (plan.iterations, plan.num_rollouts) == (1, 2)
 
 
+def test_the_first_round_goes_on_past_the_deadline_until_a_cost_is_finite(make_problem):
+    """Ruled out is all but the last quarter, of which the first eighth knows nothing."""
+    made = make_problem((1.0,))
+    planner = Fixed(1, tuple(((0.01 * index,),) for index in range(16)), told=([],))
+
+    def constrained(imagined, actions):
+        return torch.where(actions[:, 0, 0] < 0.025, torch.inf, made.cost(imagined, actions))
+
+    plan = made.solved_by(planner, cost=constrained, deadline_seconds=1e-9)
+    assert plan.num_rollouts == 4  # two of them ruled out; the eighth was not enough
+    assert plan.actions.item() == pytest.approx(0.03)
+    assert plan.num_ruled_out == 3
+    with pytest.raises(FloatingPointError, match="all 16 imagined costs are infinite"):
+        made.solved_by(
+            planner, cost=lambda latent, actions: torch.inf * actions[:, 0, 0].exp(),
+            deadline_seconds=1e-9,
+        )  # fmt: skip
+
+
+class Late(torch.Tensor):
+    """Values that are there only when somebody looks, as those of a GPU."""
+
+    pending_seconds = 0.0
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function in (torch.Tensor.item, torch.Tensor.__bool__, torch.Tensor.any):
+            time.sleep(Late.pending_seconds)
+            Late.pending_seconds = 0.0
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
+def test_a_first_round_of_several_calls_ends_in_time_too(make_problem):
+    """Searches that ask for different numbers of samples; the first one takes all the time."""
+    made = make_problem((1.0,))
+
+    class Slow:
+        action_dim = 1
+
+        def rollout(self, start, actions):
+            time.sleep(0.01 * len(actions))
+            return made.world.rollout(start, actions)
+
+    @dataclass(frozen=True)
+    class OfTheSeed(SearchPlanner):
+        def search(self, space, warm, generator):
+            distribution = ActionDistribution(space.middle, space.half_range)
+            yield Candidates(torch.zeros(40 + generator.initial_seed(), 1, 1), distribution)
+            return distribution
+
+    problems = [problem_of(made, seed=seed) for seed in (0, 8)]
+    first, second = plan_together(OfTheSeed(1), Slow(), problems, deadline_seconds=0.15)
+    assert first.num_rollouts in (5, 10)
+    assert second.num_rollouts == 6  # an eighth of 48, which would have taken 0.48
+
+
+def test_a_part_is_timed_when_a_device_has_done_it_and_not_when_it_was_told(make_problem):
+    made = make_problem((1.0,))
+
+    def told_only(imagined, actions):
+        Late.pending_seconds += 0.01 * len(actions)
+        return made.cost(imagined, actions).as_subclass(Late)
+
+    planner = Fixed(1, tuple(((0.01 * index,),) for index in range(80)), told=([],))
+    plan = made.solved_by(planner, cost=told_only, deadline_seconds=0.3)
+    assert 10 <= plan.num_rollouts <= 30  # all of them take 0.8
+
+
 def test_in_parts_and_at_once_the_scores_are_the_same(make_problem):
     sequences = tuple(((0.1 * index,), (0.2,)) for index in range(9))
     for needs_gradients in (False, True):
@@ -268,8 +419,10 @@ def test_in_parts_and_at_once_the_scores_are_the_same(make_problem):
 def test_a_cost_of_another_shape_is_refused(make_problem):
     planner = Fixed(1, (((0.5,),), ((0.1,),)), told=([],))
     for bad in (lambda latent, actions: actions.sum(1), lambda latent, actions: actions.sum()):
-        with pytest.raises(ValueError, match=r"the cost of 2 sequences must be \(2,\)"):
+        with pytest.raises(ValueError, match=r"the cost of 2 sequences must be a tensor \(2,\)"):
             make_problem((1.0,)).solved_by(planner, cost=bad)
+    with pytest.raises(ValueError, match=r"a tensor \(2,\), one number each, got ndarray"):
+        make_problem((1.0,)).solved_by(planner, cost=lambda latent, actions: np.zeros(2))
 
 
 def test_constraints_that_rule_out_everything_are_no_broken_checkpoint(make_problem):
@@ -278,6 +431,30 @@ def test_constraints_that_rule_out_everything_are_no_broken_checkpoint(make_prob
         make_problem((1.0,)).solved_by(
             planner, cost=lambda latent, actions: torch.full((1,), torch.inf)
         )
+
+
+def test_a_candidate_that_is_no_number_is_ruled_out_even_by_a_world_that_does_not_mind(
+    make_problem,
+):
+    """The cost is finite for all, and least for the sequence that no robot can execute."""
+    sequences = (((0.5,), (0.1,)), ((float("nan"), ), (0.0,)), ((0.9,), (0.2,)))  # fmt: skip
+    planner = Fixed(2, sequences, rounds=2, told=([],))
+    plan = make_problem((1.0,)).solved_by(
+        planner, cost=lambda latent, actions: actions[:, 0, 0].nan_to_num(0.0)
+    )
+    assert plan.actions.flatten().tolist() == pytest.approx([0.5, 0.1])
+    assert plan.num_ruled_out == 2
+    assert plan.elites.isfinite().all()
+
+
+def test_actions_that_the_world_model_does_not_know_are_refused_by_name(make_problem):
+    made, other = make_problem((1.0, 1.0)), make_problem((1.0,))
+    match = (
+        r"the world model imagines actions of 1 dimensions, the action spec has 2 \(a0, a1\); "
+        "plan with the spec"
+    )
+    with pytest.raises(ValueError, match=match):
+        replace(made, world=other.world).solved_by(CEM(horizon=1))
 
 
 def test_what_is_remembered_goes_to_the_world_model(make_problem):

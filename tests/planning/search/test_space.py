@@ -126,6 +126,11 @@ def test_choices_have_the_bounds_of_the_steps_that_they_begin():
     assert (low.tolist(), high.tolist()) == ([-4, -4, 0, 0], [4, 4, 1, 1])
     space = space_of(spec, 4, parameterization=Repeat(2))
     assert (space.low.flatten().tolist(), space.high.flatten().tolist()) == ([-4, 0], [4, 1])
+    held = space_of(
+        replace(LINE, step_bounds=(StepBounds(0, (0.0,), (1.0,)), StepBounds(1, (-4.0,), (4.0,)))),
+        4, parameterization=Repeat(2),
+    )  # fmt: skip
+    assert (held.low.flatten().tolist(), held.high.flatten().tolist()) == ([-4, -4], [4, 4])
 
 
 def test_the_spread_of_actions_is_that_of_the_choices_they_mix():

@@ -43,6 +43,9 @@ def test_a_world_in_which_actions_do_nothing_is_flat_with_exit_code_1(look, make
     code, printed, _ = look("--goal-state", "52,20", world=world)
     assert code == 1
     assert "warning: flat landscape" in printed
+    code, printed, _ = look("--goal-state", "52,20", "--cost-term", "action_size=9", world=world)
+    assert code == 1  # dear actions make a landscape, but none that leads to the goal
+    assert "warning: flat landscape" in printed
 
 
 def test_a_goal_image_alone_has_no_true_distance(look, tmp_path):

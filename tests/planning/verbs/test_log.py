@@ -29,7 +29,8 @@ def test_versions_name_what_the_numbers_depend_on():
 
 def test_a_plan_is_told_with_its_milliseconds_and_its_actions(make_plan):
     plan = make_plan([[0.5, 1.0]])
-    told = plan_log(PlanRecord(3, plan, np.array([0.25]), 0.75, 1, 5))
+    told = plan_log(PlanRecord(3, plan, np.array([0.25]), 0.75, 1, 5, {"goal": 0.5}))
+    assert told["cost_parts"] == {"goal": 0.5}
     assert (told["step"], told["begins_at_step"], told["goal_index"]) == (3, 5, 1)
     assert told["milliseconds"] == pytest.approx(1e3 * plan.seconds)
     assert told["actions"] == [[0.5, 1.0]]

@@ -1,24 +1,36 @@
 import argparse
 from pathlib import Path
+from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import torch
 
 from planning.__main__ import main
+from planning.actions.parameterization import PerStep, Repeat, SplineKnots
+from planning.actions.splines import SplineOrder
+from planning.environments.point_mass import PointMass
 from planning.environments.two_rooms import TwoRooms
+from planning.verbs import run
+from planning.verbs.action_options import add_action_options, limits_of
+from planning.verbs.cost_options import asked_costs_of
 from planning.verbs.options import (
     add_config_option,
+    add_environment_options,
     add_planner_options,
+    add_precision_options,
     add_world_options,
     deadline_of,
     device_of,
     execute_steps_of,
+    load_world,
     options_of_config,
     planner_of,
     prepare_results,
     state_of,
     threads_of,
 )
+from planning.verbs.situation import environment_of
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "planning"
 
@@ -67,6 +79,51 @@ def test_four_actions_are_executed_or_as_many_as_a_plan_has(verb):
         executed("--execute", "0")
 
 
+def test_few_actions_may_be_chosen_and_a_spline_or_holding_makes_the_others(verb):
+    def chosen(*words):
+        return planner_of(verb.parse_args(words)).parameterization
+
+    assert chosen() == PerStep()
+    assert chosen("--knots", "3") == SplineKnots(3, "cubic")
+    assert chosen("--knots", "3", "--spline", "monotone") == SplineKnots(3, "monotone")
+    assert chosen("--planner", "icem", "--repeat", "2") == Repeat(2)
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["--knots", "0"], "--knots must be at least 1, got 0"),
+        (["--repeat", "0"], "--repeat must be at least 1, got 0"),
+        (["--knots", "2", "--repeat", "2"], "--knots and --repeat are two ways"),
+        (["--spline", "linear"], "--spline is of --knots only; add --knots, or leave it out"),
+    ],
+)
+def test_choices_of_few_actions_that_exclude_each_other_are_refused(verb, words, match):
+    with pytest.raises(ValueError, match=match):
+        planner_of(verb.parse_args(words))
+
+
+def test_every_spline_has_its_name_here(verb):
+    (option,) = (action for action in verb._actions if action.dest == "spline")
+    assert tuple(option.choices) == get_args(SplineOrder)
+
+
+def test_a_world_is_loaded_in_the_precision_that_is_asked_for(checkpoint):
+    parser = argparse.ArgumentParser()
+    add_world_options(parser)
+    add_precision_options(parser)
+
+    def load(*words):
+        return load_world(parser.parse_args(["--checkpoint", str(checkpoint), *words]))
+
+    plain, fast = load(), load("--precision", "bf16")
+    assert (plain.precision, plain.is_compiled) == ("fp32", False)
+    assert (fast.precision, fast.is_compiled) == ("bf16", False)
+    assert load("--compile").is_compiled  # nothing is compiled before the first rollout
+    with pytest.raises(ValueError, match="--device 'foo' cannot be used here"):
+        load("--device", "foo")
+
+
 def test_a_deadline_is_in_milliseconds(verb):
     assert deadline_of(verb.parse_args(["--deadline-ms", "250"])) == 0.25
     assert deadline_of(verb.parse_args([])) is None
@@ -94,6 +151,28 @@ def test_a_state_is_numbers_with_commas():
     for text in ("12", "12,x", "inf,3", ""):
         with pytest.raises(ValueError, match=r"--start must be 2 numbers \(x,y of two_rooms\)"):
             state_of(text, TwoRooms(), option="--start")
+
+
+def test_where_an_environment_has_configurations_a_place_is_one_of_those():
+    assert len(PointMass().state_names) == 4
+    assert state_of("0.1,0.2", PointMass(), option="--start").tolist() == [0.1, 0.2]
+    with pytest.raises(ValueError, match=r"--start must be 2 numbers \(x,y of point_mass\)"):
+        state_of("0.1,0.2,0,0", PointMass(), option="--start")
+
+
+def test_options_of_the_environment_reach_it():
+    verb = argparse.ArgumentParser()
+    add_environment_options(verb)
+    add_action_options(verb)
+    words = ["--env", "point_mass", "--env-option", "max_steps=7", "--env-option", "image_size=32"]
+    environment = environment_of(verb.parse_args(words), SimpleNamespace(image_size=32))
+    assert (environment.name, environment.max_steps, environment.image_size) == (
+        "point_mass",
+        7,
+        32,
+    )
+    with pytest.raises(ValueError, match="point_mass has no option 'image_seize'; did you mean"):
+        environment_of(verb.parse_args([*words, "--env-option", "image_seize=3"]), None)
 
 
 def test_a_config_becomes_words_of_the_command_line(verb, tmp_path):
@@ -126,9 +205,16 @@ def test_a_config_that_is_none_is_refused(verb, tmp_path, text, match):
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_planning_config_makes_its_planner(verb, path):
-    words = options_of_config(f"planning/{path.name}", verb=verb)
-    assert planner_of(verb.parse_args(words)).horizon >= 1
+def test_every_planning_config_makes_its_planner(path):
+    verbs = argparse.ArgumentParser().add_subparsers()
+    run.add_to(verbs)
+    words = options_of_config(f"planning/{path.name}", verb=verbs.choices["run"])
+    arguments = verbs.choices["run"].parse_args(["--checkpoint", "a", *words])
+    assert planner_of(arguments).horizon >= 1
+    asked, limits = asked_costs_of(arguments), limits_of(arguments)
+    if path.stem == "two_rooms_careful":
+        assert limits.bounds == {"dx": (-3.0, 3.0), "dy": (-3.0, 3.0)}
+        assert asked.keep_out == ("x=30:34,y=30:64",) and asked.margin == 3.5
 
 
 def test_a_name_without_its_ending_is_found(verb):

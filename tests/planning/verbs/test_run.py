@@ -12,48 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jepa.__main__ import main
 from planning.environments.two_rooms import TwoRooms
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = ["--planner", "random_shooting", "--set", "num_samples=16", "--horizon", "4"]
 QUICK = ["--no-pictures", *SMALL]
-
-
-@pytest.fixture
-def jepa_plan(checkpoint, tmp_path, capsys):
-    """Runs a verb in real; returns the exit code, what was printed, and the error lines."""
-
-    def run(verb, *options, world=checkpoint, goes=("--start", "12,50")):
-        words = [
-            verb,
-            "--checkpoint",
-            world,
-            "--out",
-            tmp_path / "out",
-            "--threads",
-            1,
-            "--cells",
-            3,
-            *goes,
-        ]
-        code = main(["plan", *map(str, [*words, *options])])
-        printed, errors = capsys.readouterr()
-        assert "Traceback" not in errors
-        return code, printed, errors.splitlines()
-
-    run.out = tmp_path / "out"
-    return run
-
-
-@pytest.fixture
-def goal_png(tmp_path):
-    def write(place=(52.0, 20.0), size=None, name="goal.png"):
-        picture = Image.fromarray(TwoRooms().render(np.array(place)))
-        (picture.resize(size) if size else picture).save(tmp_path / name)
-        return tmp_path / name
-
-    return write
 
 
 # What it leaves.
@@ -148,6 +111,69 @@ def test_a_config_holds_options_and_the_command_line_wins(jepa_plan, tmp_path):
     config.write_text("planer: cem\n")
     code, _, (error,) = jepa_plan("run", "--config", config, "--goal-state", "52,20")
     assert code == 2 and "there is no option 'planer'; did you mean 'planner'?" in error
+
+
+# How it imagines, and what it chooses.
+
+
+def first_plan(jepa_plan, *options, world=None):
+    worlds = {} if world is None else {"world": world}
+    code, _, errors = jepa_plan(
+        "run", "--goal-state", "52,20", "--max-steps", 1, *QUICK, *options, **worlds
+    )
+    assert (code, errors) == (1, [])
+    log = json.loads((jepa_plan.out / "log.json").read_text())
+    return log["plans"][0], log["settings"]
+
+
+def test_in_bf16_costs_are_nearly_those_of_fp32(jepa_plan):
+    exact, settings = first_plan(jepa_plan)
+    assert settings["world"]["precision"] == "fp32"
+    rough, settings = first_plan(jepa_plan, "--precision", "bf16")
+    assert settings["world"]["precision"] == "bf16"
+    assert rough["cost"] != exact["cost"]
+    assert rough["cost"] == pytest.approx(exact["cost"], rel=0.05)
+
+
+def test_where_nothing_can_be_compiled_it_plans_all_the_same_and_the_log_says_so(
+    jepa_plan, monkeypatch
+):
+    """What is compiled is tested in test_latent_world.py: it takes minutes."""
+    plain, _ = first_plan(jepa_plan)
+
+    def broken(*arguments, **options):
+        raise RuntimeError("no working C++ compiler")
+
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx_inner", broken)
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", broken)
+    same, settings = first_plan(jepa_plan, "--compile")
+    assert settings["options"]["compile"] is True
+    assert settings["world"]["is_compiled"] is False
+    assert same["actions"] == plain["actions"]
+
+
+def test_a_plan_through_few_knots_is_straight_between_them(jepa_plan):
+    plan, settings = first_plan(jepa_plan, "--knots", "2", "--spline", "linear")
+    actions = np.array(plan["actions"])
+    assert np.abs(np.diff(actions, axis=0)).max() > 0.01
+    assert np.abs(np.diff(actions, n=2, axis=0)).max() < 1e-5
+    assert settings["planner"]["parameterization"] == "SplineKnots(num_knots=2, order='linear')"
+    held, settings = first_plan(jepa_plan, "--repeat", "2")
+    assert held["actions"][0] == held["actions"][1] != held["actions"][2] == held["actions"][3]
+    assert settings["planner"]["parameterization"] == "Repeat(num_steps=2)"
+
+
+@pytest.mark.parametrize("mode", [[], ["--async", "--period-ms", "50"]], ids=["waits", "async"])
+def test_a_world_model_of_several_frames_plans_while_acting_too(jepa_plan, make_checkpoint, mode):
+    world = make_checkpoint(context_frames=3)
+    code, _, errors = jepa_plan(
+        "run", "--goal-state", "52,20", "--max-steps", 60, "--execute", 1, *QUICK, *mode,
+        world=world,
+    )  # fmt: skip
+    assert (code, errors) == (1, [])
+    log = json.loads((jepa_plan.out / "log.json").read_text())
+    assert log["settings"]["world"]["context_frames"] == 3
+    assert len(log["plans"]) >= 2
 
 
 # What is left when a run fails.
@@ -314,6 +340,8 @@ def test_sub_goals_are_reached_by_latent_distance_although_a_simulator_judges(je
         (["--device", "cuda:99"], "--device 'cuda:99' cannot be used here: "),
         (["--device", "meta"], "--device 'meta' cannot be used here: "),
         (["--reached-distance", "0"], "the latent distance of a goal must be above 0, got 0.0"),
+        (["--knots", "9"], "num_knots must be from 1 to the horizon 8, got 9"),
+        (["--precision", "fp16"], "argument --precision: invalid choice: 'fp16'"),
         (["--horizont", "3"], "unrecognized arguments: --horizont 3"),
         (["--config", "nowhere.yaml"], "no config 'nowhere.yaml'"),
     ],
