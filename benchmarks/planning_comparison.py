@@ -1,6 +1,7 @@
 """Our planning in latent space against that of the released V-JEPA 2-AC, on the same work.
 
     python benchmarks/planning.py --official PATH [--parts same trained growth goal peer latency]
+    python benchmarks/planning.py --device cuda --out FOLDER
 
 PATH is a checkout of github.com/facebookresearch/vjepa2 (measured with c2963a4); it needs timm and
 scipy. Without it the opponent is the plain planner in `planning_contenders.py`. The part "peer"
@@ -20,12 +21,18 @@ goal: time to the energy that the released method reaches (and `--slack`), by gr
     fall back on, and whether the actions lead where they should.
 peer: LeWM's predictor of stable-worldmodel, in its search and in ours.
 latency: what a deadline does, percentiles, and how often frames are encoded.
+scale: the sizes of published models, on a GPU; see `planning_on_device.py`. Without `--parts` it is
+    all that runs on a GPU, and the only part that does not run on a CPU.
+
+With `--out FOLDER` all that is printed is in FOLDER/planning.json too, the part "scale" as numbers.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
+import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -34,8 +41,6 @@ from typing import Any, NamedTuple
 
 import torch
 from planning_contenders import (
-    MAX_GRIPPER,
-    MAX_STEP_METRES,
     NUM_ELITES,
     Answer,
     Contender,
@@ -49,6 +54,20 @@ from planning_contenders import (
     ours,
     plain,
 )
+from planning_measures import peak_bytes
+from planning_on_device import (
+    DEADLINES,
+    SIZES,
+    SPEC,
+    STEP_SIZE,
+    SUCCESS_METRES,
+    noise,
+    round_trips,
+    said,
+    scale,
+    to,
+    write,
+)
 from planning_peer import OurPeerPlanner, PeerCase, PeerPlanner, make_peer, peer_modules
 from planning_worlds import MOTIONS, ArmWorld, trained_model
 from pretraining_step import clock_of, clocks, describe, paired, peak
@@ -57,14 +76,14 @@ from torch import Tensor
 import jepa  # noqa: F401  (before what wants torchvision: see jepa/__init__.py)
 from jepa.models.world_model import LatentWorldModel
 from jepa.scaling.flops import linear_weights
-from planning.actions.space import ActionSpec
 from planning.costs import GoalDistance
 from planning.latent_world import LatentWorld
 from planning.planners.cem import CEM
 from planning.planners.gradient import Gradient
 from planning.types import Latent
 
-PARTS = ("same", "trained", "growth", "goal", "peer", "latency")
+CPU_PARTS = ("same", "trained", "growth", "goal", "peer", "latency")
+PARTS = (*CPU_PARTS, "scale")
 SAME = [
     PlanCase("18 tokens", 4, 64, 1, 2),
     PlanCase("18 tokens", 4, 64, 2, 2),
@@ -76,15 +95,6 @@ LARGE = PlanCase("ViT-g", 16, 800, 1, 10, 1024, 24, 16, 1408)
 QUICK = PlanCase("quick", 2, 16, 2, 2, 48, 2, 2, 64)
 TOY = PlanCase("toy", 4, 200, 1, 10, 96, 3, 4, 64)
 TOLERANCE = 1e-5
-SUCCESS_METRES = 0.02
-DEADLINES = (0.05, 0.1, 0.25)
-HIGH = (*(MAX_STEP_METRES,) * 3, *(1e-6,) * 3, MAX_GRIPPER)  # the released planner turns nothing
-SPEC = ActionSpec(
-    names=("dx", "dy", "dz", "droll", "dpitch", "dyaw", "dgripper"),
-    units=("m", "m", "m", "rad", "rad", "rad", "1"),
-    low=tuple(-value for value in HIGH),
-    high=HIGH,
-)
 
 
 class Row(NamedTuple):
@@ -106,28 +116,63 @@ class Row(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--official", type=Path, help="a checkout of facebookresearch/vjepa2")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="default: see above")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clocks", nargs="+", choices=("1", "all"), default=["1"])
-    parser.add_argument("--tasks", type=int, default=8, help="of each world, for the part goal")
-    parser.add_argument(
-        "--slack", type=float, default=0.02, help="of the energy to reach, for the part goal"
-    )
+    parser.add_argument("--tasks", type=int, default=8, help="of each world: goal, scale")
+    parser.add_argument("--task-seed", type=int, default=7, help="of these tasks")
+    parser.add_argument("--slack", type=float, default=0.02, help="of the energy to reach")
     parser.add_argument("--steps", type=int, default=900, help="of training a model of a world")
     parser.add_argument("--models", type=Path, help="folder that keeps trained models")
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), help="of scale")
+    parser.add_argument("--frames", type=int, default=40, help="planned from, at each deadline")
+    parser.add_argument("--no-graphs", action="store_true", help="compile nothing in scale")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--out", type=Path, help="folder for all figures, planning.json")
     parser.add_argument("--quick", action="store_true", help="small and once: a test")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")  # of the official code: it asks for what is deprecated
     if arguments.quick:
-        arguments.rounds, arguments.clocks, arguments.tasks, arguments.steps = 1, ["1"], 1, 5
+        arguments.rounds, arguments.tasks, arguments.steps, arguments.frames = 1, 1, 5, 10
     torch.set_num_threads(1)
     device = torch.device(arguments.device)
-    print(f"{describe(device)}; opponent: "
-          f"{'official' if arguments.official else 'plain (no --official)'} planner")  # fmt: skip
-    for part in arguments.parts:
+    opponent = f"opponent: {'official' if arguments.official else 'plain (no --official)'} planner"
+    machine = f"{describe(device)}; {opponent}"
+    print(machine)
+    for part in arguments.parts or (CPU_PARTS if device.type == "cpu" else ("scale",)):
         print(f"\n== {part}")
-        PART[part](arguments, device)
+        lines = Lines()
+        with contextlib.redirect_stdout(lines):
+            PART[part](arguments, device)
+        if arguments.out is not None:
+            write(arguments.out, "machine", machine)
+            write(arguments.out, f"{part}, printed", lines.text)
+
+
+class Lines:
+    """A stream that keeps what it passes on to the one before.
+
+    Attributes:
+        text: lines printed so far.
+    """
+
+    def __init__(self) -> None:
+        self._stream = sys.stdout
+        self._parts: list[str] = []
+
+    def write(self, text: str) -> int:
+        """Prints and keeps."""
+        self._parts.append(text)
+        return self._stream.write(text)
+
+    def flush(self) -> None:
+        """Lets all be seen."""
+        self._stream.flush()
+
+    @property
+    def text(self) -> list[str]:
+        """Returns what was printed, line by line."""
+        return "".join(self._parts).splitlines()
 
 
 # The same candidates, the same answers.
@@ -152,7 +197,7 @@ def trained(arguments: argparse.Namespace, device: torch.device) -> None:
         world, model = trained_model(case, "turned", steps=arguments.steps, folder=arguments.models)
         task = world.tasks(1, horizon, seed=2)[0][0]
         title = f"trained, {case.samples} samples, horizon {horizon}, {case.iterations} iterations"
-        compare(title, case, model.to(device), _to(task, device), arguments, device)
+        compare(title, case, model.to(device), to(task, device), arguments, device)
 
 
 def compare(
@@ -168,7 +213,7 @@ def compare(
     rows = contenders(case, model, arguments)
     refuse_unequal(rows, task)
     for row in rows:
-        print(f"  {row.name:<22} {peak_bytes(row.planner, task, device) / 2**20:8.1f} MiB at most")
+        print(f"  {row.name:<22} {held(row.planner, task, device) / 2**20:8.1f} MiB at most")
     flops = case.samples * case.iterations * rollout_flops(model, case.horizon)
     for threads in clocks(arguments.clocks, device):
         torch.set_num_threads(threads)
@@ -271,23 +316,9 @@ def rollout_flops(model: LatentWorldModel, horizon: int) -> float:
     return horizon * (blocks + ends) + attention
 
 
-def peak_bytes(planner: Contender, task: Task, device: torch.device) -> int:
+def held(planner: Contender, task: Task, device: torch.device) -> int:
     """Returns the most memory that tensors of one plan held at a time."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        planner.plan(task, seed=1)
-        return torch.cuda.max_memory_allocated() - before
-    with torch.profiler.profile(profile_memory=True) as profiler:
-        planner.plan(task, seed=1)
-    kineto = profiler.profiler
-    assert kineto is not None and kineto.kineto_results is not None
-    changes: list[Any] = [e for e in kineto.kineto_results.events() if e.name() == "[memory]"]
-    held = most = 0
-    for change in sorted(changes, key=lambda event: event.start_ns()):
-        held += change.nbytes()
-        most = max(most, held)
-    return most
+    return peak_bytes(lambda: planner.plan(task, seed=1), device)
 
 
 # Growth.
@@ -363,14 +394,14 @@ def goal(arguments: argparse.Namespace, device: torch.device) -> None:
                 case, motion, steps=arguments.steps, folder=arguments.models
             )
             opponent = contenders(case, model.to(device), arguments)[0].planner
-            for task, pose in world.tasks(arguments.tasks, horizon, seed=7):
+            for task, pose in world.tasks(arguments.tasks, horizon, seed=arguments.task_seed):
                 tries.append(
                     _one_task(
                         case,
                         world,
                         model,
                         opponent,
-                        _to(task, device),
+                        to(task, device),
                         pose,
                         clock,
                         arguments.slack,
@@ -401,7 +432,10 @@ def _one_task(
 
     watched = Watched(cost, clock, energy * (1 + slack))
     began = clock()
-    hybrid = Gradient(horizon=case.horizon, num_starts=8, num_iterations=30, last_step_share=0.03)
+    hybrid = Gradient(
+        horizon=case.horizon, num_starts=8, num_iterations=30, step_size=STEP_SIZE,
+        last_step_share=0.03,
+    )  # fmt: skip
     generator = torch.Generator().manual_seed(1)
     plan = hybrid.plan(imagine, task.start, cost=watched, action_spec=SPEC, generator=generator)
     fell_back = watched.reached is None
@@ -492,42 +526,11 @@ def latency(arguments: argparse.Namespace, device: torch.device) -> None:
     case = QUICK if arguments.quick else _toy(arguments)._replace(horizon=2)
     model = make_model(case).to(device)
     world = LatentWorld(model, precision="bf16" if device.type == "cuda" else "fp32")
-    calls: list[int] = []
-    encoder: Any = model.encoder
-    encoder.register_forward_hook(lambda *_: calls.append(1))
-    frames = torch.randint(
-        0, 256, (11 if arguments.quick else 41, world.image_size, world.image_size, 3),
-        dtype=torch.uint8, generator=torch.Generator().manual_seed(0),
-    ).numpy()  # fmt: skip
-    pose = make_task(case, device).start.state
-    assert pose is not None
+    frames = noise(arguments.frames + 1, world.image_size)
+    planner = CEM(horizon=case.horizon, num_samples=64, num_elites=8, num_iterations=100)
     for deadline in DEADLINES:
-        calls.clear()
-        cost = GoalDistance(world.encode(frames[0]), world.distance, "last")
-        seconds, rounds = [], []
-        planner = CEM(horizon=case.horizon, num_samples=64, num_elites=8, num_iterations=100)
-        for frame in frames[1:]:
-            clock = clock_of(2, device)  # a wall clock
-            began = clock()
-            start = world.encode(frame, pose.cpu().numpy())
-            plan = planner.plan(
-                world, start, cost=cost, action_spec=SPEC,
-                generator=torch.Generator().manual_seed(0),
-                deadline_seconds=deadline,
-            )  # fmt: skip
-            seconds.append(clock() - began)
-            rounds.append(plan.iterations)
-        p50, p95, p99 = (1e3 * _percentile(seconds, share) for share in (0.5, 0.95, 0.99))
-        print(
-            f"  deadline {deadline * 1e3:.0f} ms: p50 {p50:.0f}, p95 {p95:.0f}, p99 {p99:.0f} ms; "
-            f"{1 / statistics.mean(seconds):.1f} Hz; {statistics.median(rounds):g} iterations; "
-            f"{len(calls)} encoder calls for {len(frames)} images"
-        )
-
-
-def _percentile(values: Sequence[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+        row = round_trips(world, planner, SPEC, frames, deadline, clock_of(2, device))
+        print(f"  {said(row)}")
 
 
 def _cases(arguments: argparse.Namespace, device: torch.device) -> list[PlanCase]:
@@ -540,11 +543,7 @@ def _toy(arguments: argparse.Namespace) -> PlanCase:
     return TOY._replace(samples=24, iterations=2, dim=48, depth=2) if arguments.quick else TOY
 
 
-def _to(task: Task, device: torch.device) -> Task:
-    return Task(*(latent.map(lambda part: part.to(device)) for latent in task))
-
-
 PART = {
     "same": same, "trained": trained, "growth": growth, "goal": goal, "peer": peer,
-    "latency": latency,
+    "latency": latency, "scale": scale,
 }  # fmt: skip

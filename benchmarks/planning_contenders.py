@@ -25,8 +25,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jepa.checkpoints.official_names import predictor_to_official
+from jepa.models.dynamics import AdaLN
 from jepa.models.encoder import VideoEncoder
-from jepa.models.latents import PatchTokens
+from jepa.models.latents import PatchTokens, PooledTokens
 from jepa.models.transformer import Attention
 from jepa.models.world_model import ColumnScaling, LatentWorldModel
 from planning.costs import GoalDistance
@@ -38,6 +39,7 @@ PATCH = 16
 DRAWN = [0, 1, 2, 6]  # of the seven numbers of an action: translations, gripper
 NUM_ELITES, MOMENTUM = 10, 0.15
 MAX_STEP_METRES, MAX_GRIPPER, LEAST_GRIPPER = 0.05, 0.75, 0.25
+ACTION_HIGH = (*(MAX_STEP_METRES,) * 3, *(1e-6,) * 3, MAX_GRIPPER)  # it turns nothing
 START_POSE = (0.4, 0.0, 0.3, 3.1, 0.02, 0.1, 0.5)
 
 
@@ -104,25 +106,20 @@ class Contender(Protocol):
         ...
 
 
-def make_model(case: PlanCase, *, weight_scale: float = 3.0) -> LatentWorldModel:
+def make_model(
+    case: PlanCase, *, weight_scale: float = 3.0, encoder_depth: int = 1
+) -> LatentWorldModel:
     """Returns a world of an arm with random weights.
 
     Args:
         case: sizes.
         weight_scale: of the weights, over those that training begins with; with 1 actions say so
             little that which of them is best is a matter of rounding.
+        encoder_depth: blocks of the encoder, which most parts leave out.
     """
     torch.manual_seed(0)
-    encoder = VideoEncoder(
-        image_size=case.side * PATCH,
-        clip_length_frames=2,
-        patch_size=PATCH,
-        dim=case.latent_dim,
-        depth=1,
-        num_heads=case.latent_dim // 32,
-    )
     model = LatentWorldModel(
-        encoder,
+        _encoder(case, encoder_depth),
         PatchTokens(),
         scaling=ColumnScaling((0.0,) * 7, (1.0,) * 7, (0.0,) * 7, (1.0,) * 7),
         uses_state=True,
@@ -141,6 +138,51 @@ def make_model(case: PlanCase, *, weight_scale: float = 3.0) -> LatentWorldModel
             if isinstance(layer, Attention):
                 layer.qkv.weight[: 2 * case.dim].mul_(weight_scale)  # attention that chooses
     return model.eval().requires_grad_(False)
+
+
+def make_lewm(
+    case: PlanCase, *, weight_scale: float = 1.0, encoder_depth: int = 1
+) -> LatentWorldModel:
+    """Returns a world of LeWM's layout with random weights: a vector a frame, and no pose.
+
+    Args:
+        case: sizes; heads are a third as wide as the predictor, the MLPs 32 / 3 times, as LeWM's.
+        weight_scale: of the weights, over those that training begins with.
+        encoder_depth: blocks of the encoder.
+    """
+    torch.manual_seed(0)
+    dynamics = AdaLN(
+        dim=case.dim,
+        depth=case.depth,
+        num_heads=case.num_heads,
+        head_dim=case.dim // 3,
+        mlp_dim=case.dim * 32 // 3,
+        dropout=0.0,
+    )
+    zeros, ones, stds = (0.0,) * 7, (1.0,) * 7, (*ACTION_HIGH[:3], 1.0, 1.0, 1.0, MAX_GRIPPER)
+    model = LatentWorldModel(
+        _encoder(case, encoder_depth),
+        PooledTokens(dim=case.latent_dim, is_normed=True),
+        scaling=ColumnScaling(zeros, ones, zeros, stds),
+        uses_state=False,
+        dynamics=dynamics,
+    )
+    with torch.no_grad():
+        for layer in dynamics.modules():
+            if isinstance(layer, nn.Linear):
+                layer.weight.mul_(weight_scale)
+    return model.eval().requires_grad_(False)
+
+
+def _encoder(case: PlanCase, depth: int) -> VideoEncoder:
+    return VideoEncoder(
+        image_size=case.side * PATCH,
+        clip_length_frames=2,
+        patch_size=PATCH,
+        dim=case.latent_dim,
+        depth=depth,
+        num_heads=case.latent_dim // 32,
+    )
 
 
 def make_task(case: PlanCase, device: torch.device, *, seed: int = 0) -> Task:

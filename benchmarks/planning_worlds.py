@@ -54,23 +54,29 @@ class ArmWorld:
     Args:
         case: sizes of the latents.
         motion: name of how it moves, of `MOTIONS`.
+        is_one_vector: all patches are seen as one latent.
     """
 
-    def __init__(self, case: PlanCase, motion: str) -> None:
-        self.case, self.motion = case, MOTIONS[motion]
+    def __init__(self, case: PlanCase, motion: str, *, is_one_vector: bool = False) -> None:
+        self.case, self.motion, self.is_one_vector = case, MOTIONS[motion], is_one_vector
         generator = torch.Generator().manual_seed(0)
-        self._mixing = torch.randn(4 * len(WIDTHS), case.latent_dim, generator=generator)
-        self._background = 0.5 * torch.randn(case.side**2, case.latent_dim, generator=generator)
+        num_seen, num_latents = 4 * len(WIDTHS), case.side**2
+        if is_one_vector:
+            num_seen, num_latents = num_seen * num_latents, 1
+        self._mixing = torch.randn(num_seen, case.latent_dim, generator=generator)
+        self._background = 0.5 * torch.randn(num_latents, case.latent_dim, generator=generator)
         axis = (torch.arange(case.side) + 0.5) / case.side
         self._patches = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).flatten(0, 1)
 
     def render(self, pose: Tensor) -> Tensor:
-        """Returns latents (..., patches, latent_dim) of poses (..., 7)."""
+        """Returns latents (..., patches or 1, latent_dim) of poses (..., 7)."""
         place = self._place(pose).unsqueeze(-2)  # (..., 1, 3)
         apart = (place[..., :2] - self._patches).square().sum(-1, keepdim=True)  # (..., patches, 1)
         bumps = (-apart / (2 * WIDTHS.square())).exp()
         height, gripper = place[..., 2:], pose[..., None, 6:]
         seen = torch.cat((bumps, bumps * height, bumps * height.square(), bumps * gripper), -1)
+        if self.is_one_vector:
+            seen = seen.flatten(-2).unsqueeze(-2) / self.case.side  # as large as that of a patch
         latents = seen @ self._mixing + self._background
         return F.layer_norm(latents, latents.shape[-1:])
 
@@ -117,7 +123,13 @@ class ArmWorld:
 
 
 def trained_model(
-    case: PlanCase, motion: str, *, steps: int, folder: Path | None = None
+    case: PlanCase,
+    motion: str,
+    *,
+    steps: int,
+    folder: Path | None = None,
+    make: Callable[..., LatentWorldModel] = make_model,
+    device: torch.device | str = "cpu",
 ) -> tuple[ArmWorld, LatentWorldModel]:
     """Returns a world and a model that was trained on random walks in it.
 
@@ -128,9 +140,13 @@ def trained_model(
         motion: name of how it moves.
         steps: of training.
         folder: where trained weights are kept for the next time; None: nowhere.
+        make: makes the model.
+        device: where the model learns, and stays.
     """
-    world, model = ArmWorld(case, motion), make_model(case, weight_scale=1)
-    name = f"{motion}-{case.side}-{case.dim}x{case.depth}-{steps}.safetensors"
+    model = make(case, weight_scale=1).to(device)
+    world = ArmWorld(case, motion, is_one_vector=model.dynamics.num_tokens == 1)
+    kind = "" if make is make_model else f"{type(model.dynamics).__name__}-"
+    name = f"{kind}{motion}-{case.side}-{case.dim}x{case.depth}-{steps}.safetensors"
     if folder is not None and (folder / name).is_file():
         model.dynamics.load_state_dict(load_file(folder / name))
         return world, model
@@ -144,27 +160,37 @@ def trained_model(
 def _train(world: ArmWorld, model: LatentWorldModel, steps: int) -> None:
     generator = torch.Generator().manual_seed(1)
     dynamics = model.dynamics.train().requires_grad_(True)
-    optimizer = torch.optim.AdamW(dynamics.parameters(), lr=3e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=max(steps, 2))
+    rate = 3e-3 * min(1.0, 96 / world.case.dim)  # wide ones learn with smaller steps
+    optimizer = torch.optim.AdamW(dynamics.parameters(), lr=rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=max(steps, 2))
     for number in range(steps):
         ahead = 1 if number < 0.75 * steps else 2
-        poses, actions = world.walk(32, ahead, generator)
-        latents = world.render(poses)
-        with torch.autocast("cpu", torch.bfloat16):
-            imagined = model.rollout(latents[:, 0], poses[:, 0], actions)
+        latents, states, actions = _seen(world, model, 32, ahead, generator)
+        with torch.autocast(latents.device.type, torch.bfloat16):
+            imagined = model.rollout(latents[:, 0], states[:, 0], actions)
         loss = (imagined.tokens.float() - latents[:, 1:]).abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
     model.eval().requires_grad_(False)
-    poses, actions = world.walk(256, 2, generator)
+    latents, states, actions = _seen(world, model, 256, 2, generator)
     with torch.no_grad():
-        latents = world.render(poses)
-        imagined = model.rollout(latents[:, 0], poses[:, 0], actions)
+        imagined = model.rollout(latents[:, 0], states[:, 0], actions)
     wrong = (imagined.tokens - latents[:, 1:]).abs().mean()
     still = (latents[:, :1] - latents[:, 1:]).abs().mean()
     print(
         f"  {world.motion.__name__}: trained for {steps} steps; two actions ahead the latents are "
         f"off by {wrong:.4f}, copies of the first by {still:.4f}"
     )
+
+
+def _seen(
+    world: ArmWorld, model: LatentWorldModel, count: int, steps: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns latents, normalised states and actions of random walks, where the model is."""
+    poses, actions = world.walk(count, steps, generator)
+    latents, poses, actions = (
+        part.to(model.action_mean.device) for part in (world.render(poses), poses, actions)
+    )
+    return latents, model.normalize_states(poses), actions

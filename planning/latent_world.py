@@ -6,22 +6,25 @@ import copy
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jepa.checkpoints.native import load_world_model
+from jepa.checkpoints.native import load_world_model, untrained_world_model
+from jepa.checkpoints.shipped import resolve_checkpoint
 from jepa.models.dynamics.base import Memory, map_memory
 from jepa.models.world_model import LatentWorldModel
 from planning.actions.space import ActionSteps
+from planning.costs.imagined_states import StateUnits
 from planning.rollout_memory import RolloutMemory, SampleBytes
-from planning.types import Latent
+from planning.search.screening import Screening
+from planning.types import Cost, Latent
 
 logger = logging.getLogger(__name__)
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "screened"]
 MAX_CONDITIONS = 3  # tokens of a frame beside its latents: action, state, camera
 
 
@@ -37,6 +40,9 @@ class LatentWorld:
             that is not there, half as many are imagined at a time, and a warning says so.
         precision: "bf16" imagines with a copy of the dynamics whose products are in bfloat16; it
             does not follow later changes of the model. Latents are float32 all the same.
+            "screened" imagines in float32, and lets planners screen: they imagine all candidates
+            with such a copy, and those that can be among the best in float32 as well, see
+            `planning.search.screening`. It pays where a search has many samples and few elites.
         is_compiled: compile the dynamics for chunks of one size, with CUDA graphs on a GPU; the
             first rollout of every size takes minutes. If that fails, a warning says so.
 
@@ -44,7 +50,8 @@ class LatentWorld:
         num_encoded_frames: how many frames have been encoded so far.
 
     Raises:
-        ValueError: if a limit is below 1, or there is no such precision.
+        ValueError: if a limit is below 1, if there is no such precision, or if an ensemble should
+            be screened: its disagreement is part of the plan.
     """
 
     def __init__(
@@ -60,16 +67,30 @@ class LatentWorld:
         if precision not in get_args(Precision):
             allowed = " or ".join(get_args(Precision))
             raise ValueError(f"precision must be {allowed}, got {precision!r}")
+        if precision == "screened" and model.dynamics.num_members > 1:
+            raise ValueError(
+                f"precision 'screened' is not for an ensemble (of {model.dynamics.num_members}): "
+                "a plan tells the disagreement of its members; take fp32 or bf16"
+            )
         self.memory = RolloutMemory(max_bytes, max_samples_per_chunk)
         self.model = model.eval() if device is None else model.eval().to(device)
         self.precision: Precision = precision
         self.num_encoded_frames = 0
         is_fast = precision == "bf16"
         self._dynamics = _in_bfloat16(model.dynamics) if is_fast else model.dynamics
-        self._widest, self._kept = _widths(self._dynamics)
+        self._widths = _Widths.of(self._dynamics)
         self._rollout: Callable[..., Any] = self._dynamics.rollout
-        self._is_compiled = is_compiled
-        if is_compiled:
+        self._rough: LatentWorld | None = None
+        if precision == "screened":  # few and ever other numbers are exact: nothing to compile for
+            self._rough = LatentWorld(
+                model,
+                max_samples_per_chunk=max_samples_per_chunk,
+                max_bytes=max_bytes,
+                precision="bf16",
+                is_compiled=is_compiled,
+            )
+        self._is_compiled = is_compiled and self._rough is None
+        if self._is_compiled:
             mode = "reduce-overhead" if self.device.type == "cuda" else "default"
             self._rollout = torch.compile(self._dynamics.rollout, dynamic=False, mode=mode)
 
@@ -85,6 +106,11 @@ class LatentWorld:
         """Reads a world model folder, or a run folder that holds `world_model/`."""
         model = load_world_model(folder).requires_grad_(False)  # gradients are of actions only
         return cls(model, device=device, precision=precision, is_compiled=is_compiled)
+
+    def untrained(self, *, seed: int = 0) -> LatentWorld:
+        """Returns the same world model with fresh weights, where and as exact as this one."""
+        model = untrained_world_model(self.model, seed=seed).requires_grad_(False)
+        return LatentWorld(model, device=self.device, precision=self.precision)
 
     @property
     def action_dim(self) -> int:
@@ -106,6 +132,23 @@ class LatentWorld:
     def context_frames(self) -> int:
         """Frames that rollouts were trained to start from: the latest, and those before it."""
         return self.model.context_frames
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the dynamics are compiled, as far as is known."""
+        return self._is_compiled if self._rough is None else self._rough.is_compiled
+
+    @property
+    def num_members(self) -> int:
+        """Networks that imagine beside one another; 1 unless it is an ensemble."""
+        return self.model.dynamics.num_members
+
+    @property
+    def state_units(self) -> StateUnits | None:
+        """How imagined states become states of the robot; None if the model uses no state."""
+        if not self.model.dynamics.state_dim:
+            return None
+        return StateUnits(self.model.state_mean, self.model.state_std)
 
     @property
     def seconds_per_step(self) -> float | None:
@@ -202,9 +245,15 @@ class LatentWorld:
             start, actions = start.map(lambda part: part[None]), actions[None]
         starts = Latent(start.tokens, self._state_of(start))
         actions = actions.to(self.device)
+        if self.precision == "bf16":  # it may be remembered in float32
+            memory = map_memory(memory, lambda x: x.to(torch.bfloat16))
         num_starts, num_samples, horizon = actions.shape[:3]
-        total = num_starts * num_samples
-        size = self.memory.chunk_size(self._sample_bytes(horizon, memory), total, self.device)
+        size = self.memory.chunk_size(
+            self._sample_bytes(horizon, memory),
+            self.device,
+            num_starts=num_starts,
+            num_samples=num_samples,
+        )
         flat = actions.flatten(0, 1)
 
         def imagine(first: int, count: int) -> Latent:
@@ -219,6 +268,10 @@ class LatentWorld:
         if is_single:
             return imagined
         return imagined.map(lambda part: part.unflatten(0, (num_starts, num_samples)))
+
+    def screening(self, cost: Cost) -> Screening | None:
+        """Returns what scores candidates exactly where it matters; None unless "screened"."""
+        return None if self._rough is None else Screening(self._rough, self, cost)
 
     def distance(self, latents: Tensor, goal: Tensor) -> Tensor:
         """Distance of latents (..., tokens, dim) to a goal (tokens, dim): (...)."""
@@ -248,11 +301,11 @@ class LatentWorld:
 
     def _state_of(self, latent: Latent) -> Tensor:
         """Returns the state of a latent; (..., 0) if the model uses none."""
-        if latent.state is not None:
-            return latent.state
-        if self.model.dynamics.state_dim:
+        if not self.model.dynamics.state_dim:  # whatever somebody else may know of it
+            return latent.tokens.new_empty(*latent.tokens.shape[:-2], 0)
+        if latent.state is None:
             raise ValueError("a rollout needs the robot's state: call encode(frame, state)")
-        return latent.tokens.new_empty(*latent.tokens.shape[:-2], 0)
+        return latent.state
 
     def _imagine(self, start: Latent, actions: Tensor, memory: Memory, *, size: int) -> Latent:
         """Imagines a chunk: start tokens (samples, tokens, dim), actions in raw units."""
@@ -296,26 +349,42 @@ class LatentWorld:
         """Counts what a sequence needs, from the sizes of the dynamics' layers."""
         dynamics = self.model.dynamics
         num_tokens = dynamics.grid[0] * dynamics.grid[1]
-        positions = num_tokens + MAX_CONDITIONS
-        width = 2 if self.precision == "bf16" else 4
-        past: list[int] = []
-        map_memory(memory, lambda x: past.append(x[:1].nbytes) or x)
+        width_bytes = 2 if self.precision == "bf16" else 4
+        positions = width_bytes * (num_tokens + MAX_CONDITIONS)
+        past: list[int] = []  # of all blocks; what samples share is there once
+        map_memory(memory, lambda x: past.append(x[:1].nbytes * (len(x) > 1)) or x)
         return SampleBytes(
-            working=2 * width * positions * self._widest,
-            kept=width * positions * horizon * self._kept + sum(past),
+            working=positions * (2 * self._widths.widest + horizon * self._widths.kept_by_one),
+            kept=positions * (horizon - 1) * self._widths.kept + sum(past),
             result=4 * horizon * (num_tokens * dynamics.latent_dim + dynamics.state_dim),
         )
 
 
-def _widths(dynamics: nn.Module) -> tuple[int, int]:
-    """Returns what a token needs at most in one layer, and what all layers keep of it, in numbers.
+def checkpoint_folder(name: str | Path) -> Path:
+    """Returns the folder that `LatentWorld.load` reads: a path, or a checkpoint by its name."""
+    return resolve_checkpoint(name)
 
-    Kept are keys and values, where layers called qkv make them; so large is what they put out.
+
+class _Widths(NamedTuple):
+    """How many numbers a network has of one token.
+
+    Attributes:
+        widest: in one layer at most, what goes in and what comes out.
+        kept: keys and values of all blocks, where layers called qkv make them.
+        kept_by_one: those of one block, of which all steps are joined while it computes.
     """
-    layers = {name: m for name, m in dynamics.named_modules() if isinstance(m, nn.Linear)}
-    widest = max(layer.in_features + layer.out_features for layer in layers.values())
-    kept = sum(layer.out_features for name, layer in layers.items() if name.endswith("qkv"))
-    return widest, 2 * kept // 3
+
+    widest: int
+    kept: int
+    kept_by_one: int
+
+    @classmethod
+    def of(cls, dynamics: nn.Module) -> _Widths:
+        """Reads the sizes of the layers."""
+        layers = {name: m for name, m in dynamics.named_modules() if isinstance(m, nn.Linear)}
+        widest = max(layer.in_features + layer.out_features for layer in layers.values())
+        kept = [2 * m.out_features // 3 for name, m in layers.items() if name.endswith("qkv")]
+        return cls(widest, sum(kept), max(kept, default=0))
 
 
 def _in_bfloat16(dynamics: nn.Module) -> Any:  # noqa: ANN401

@@ -16,8 +16,10 @@ from planning.types import Latent
 
 logger = logging.getLogger(__name__)
 
-# Of what a chunk works on, on a CPU: the layers of a network then hand on what is still in a cache.
-CACHE_BYTES = 16 * 2**20
+# On a CPU, of what a chunk works on: the layers of a network then hand on what is still in a cache.
+# Larger chunks are hardly faster and hold more, smaller ones have more calls.
+CACHE_BYTES = 24 * 2**20
+CHUNK_BYTES = 28 * 2**20  # and of that with what it keeps
 SHARE_OF_FREE_MEMORY = 0.5
 UNKNOWN_FREE_BYTES = 2 * 2**30
 FEW_BYTES = 2**28  # that are there in any case: asking what is free takes longer than some rollouts
@@ -29,7 +31,7 @@ class SampleBytes(NamedTuple):
 
     Attributes:
         working: what the network works on while it computes a step.
-        kept: what is kept until the sequence ends: keys and values of all its steps.
+        kept: what is kept until the sequence ends: keys and values of all steps but the last.
         result: its latents, which stay.
     """
 
@@ -64,11 +66,29 @@ class RolloutMemory:
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
 
-    def chunk_size(self, need: SampleBytes, total: int, device: torch.device) -> int:
-        """Returns how many of `total` sequences to imagine at a time, at least 1."""
+    def chunk_size(
+        self, need: SampleBytes, device: torch.device, *, num_starts: int, num_samples: int
+    ) -> int:
+        """Returns how many sequences to imagine at a time, at least 1.
+
+        As few chunks as fit, all of about one size: whole starts, or parts of one.
+
+        Args:
+            need: of each sequence.
+            device: where they are imagined.
+            num_starts: starts.
+            num_samples: sequences of each.
+        """
+        most = self._most(need, num_starts * num_samples, device)
+        if most >= num_samples:
+            return num_samples * _even(most // num_samples, num_starts)
+        return _even(most, num_samples)
+
+    def _most(self, need: SampleBytes, total: int, device: torch.device) -> int:
+        """Returns how many of `total` sequences may be imagined at a time, at least 1."""
         sizes = [total]
         if device.type == "cpu":
-            sizes.append(CACHE_BYTES // need.working)
+            sizes += [CACHE_BYTES // need.working, CHUNK_BYTES // (need.working + need.kept)]
         sizes += [size for size in (self.max_samples_per_chunk, self.limit) if size is not None]
         size = max(min(sizes), 1)
         if self.max_bytes is None and need.of(total, size) <= FEW_BYTES:
@@ -150,6 +170,12 @@ def _available_host_bytes() -> int:
     if "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", {}):
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return UNKNOWN_FREE_BYTES
+
+
+def _even(most: int, total: int) -> int:
+    """Returns the size, at most `most`, of as few chunks as possible of about one size."""
+    num_chunks = -(-total // most)
+    return -(-total // num_chunks)
 
 
 def _count(done: int, size: int, *, num_samples: int, total: int) -> int:

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from jepa.checkpoints.folder_writing import CONFIG, WEIGHTS, write_folder
 from jepa.checkpoints.model_card import model_card
+from jepa.checkpoints.shipped import resolve_checkpoint
+from jepa.models.conv_encoder import ConvEncoder
 from jepa.models.dynamics import GRU, ActionConditionedPredictor, AdaLN, Dynamics, Ensemble
 from jepa.models.encoder import VideoEncoder
 from jepa.models.jepa_model import JepaModel
@@ -105,14 +107,31 @@ def untrained_encoder(folder: str | Path, *, seed: int = 0) -> VideoEncoder:
         return build_encoder(config, device="cpu").eval()
 
 
+def untrained_world_model(model: LatentWorldModel, *, seed: int = 0) -> LatentWorldModel:
+    """Returns the same architecture with fresh weights: the control of every planner.
+
+    What is no weight stays: the statistics of the data, and what a latent space was fitted to.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = _build_world_model(describe(model), device="cpu")
+    fresh.load_state_dict(dict(model.state_dict()) | dict(fresh.named_parameters()))
+    _complete(fresh)
+    return fresh.eval()
+
+
 def save_world_model(model: LatentWorldModel, folder: str | Path) -> Path:
     """Writes encoder, latent space, dynamics and statistics; returns the folder."""
     return save_model(model, folder)
 
 
 def load_world_model(folder: str | Path) -> LatentWorldModel:
-    """Reads a world model, in evaluation mode; see `load_model`."""
-    model = load_model(_find(Path(folder), ["LatentWorldModel"]))
+    """Reads a world model, in evaluation mode; see `load_model`.
+
+    Args:
+        folder: also the name of one that comes with a clone: see `jepa.checkpoints.shipped`.
+    """
+    model = load_model(_find(resolve_checkpoint(folder), ["LatentWorldModel"]))
     assert isinstance(model, LatentWorldModel)
     return model
 
@@ -172,7 +191,7 @@ def build_encoder(config: dict[str, Any], *, device: str = "meta") -> Any:  # no
         if name == "TimmEncoder":
             return _build_timm_encoder(settings)
         with torch.device(device):
-            return {"VideoEncoder": VideoEncoder}[name](**settings)
+            return {"VideoEncoder": VideoEncoder, "ConvEncoder": ConvEncoder}[name](**settings)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -231,11 +250,11 @@ def load_weights(
     _complete(model)
 
 
-def _build_world_model(config: dict[str, Any]) -> LatentWorldModel:
+def _build_world_model(config: dict[str, Any], *, device: str = "meta") -> LatentWorldModel:
     latents, settings = dict(config["latents"]), dict(config["world_model"])
-    encoder, actions = build_encoder(config), settings.pop("actions", None)
+    encoder, actions = build_encoder(config, device=device), settings.pop("actions", None)
     dynamics = settings.pop("dynamics", None)  # the default says its settings beside the others
-    with torch.device("meta"):
+    with torch.device(device):
         return LatentWorldModel(
             encoder,
             LATENTS[latents.pop("name")](**latents),

@@ -35,7 +35,7 @@ class Attention(nn.Module):
         table: Tensor | None,
         *,
         is_visible: Tensor | None = None,
-        past: KeysValues | None = None,
+        past: Sequence[KeysValues] = (),
         needs_cache: bool = True,
         first_output: int = 0,
     ) -> tuple[Tensor, KeysValues | None]:
@@ -45,20 +45,25 @@ class Attention(nn.Module):
             x: (batch, tokens, dim).
             table: rotation of these tokens, see `jepa.models.rope.rotation`; None: not rotated.
             is_visible: (tokens, keys) bool, True where a query may look; None: everywhere.
-            past: keys and values (batch, heads, past tokens, head_dim) to look at as well.
+            past: keys and values of tokens before these, in pieces, to look at as well: each
+                (1 or batch, heads, tokens of the piece, head_dim).
             needs_cache: return keys and values; without is faster.
             first_output: token from which on the output is wanted.
 
         Returns:
-            (batch, tokens - first_output, dim), and the keys and values including the past ones.
+            (batch, tokens - first_output, dim), and the keys and values of these tokens, a piece of
+            the past of those that follow.
         """
-        qkv = self.qkv(x)  # (batch, tokens, 3 * dim)
-        if past is None and not needs_cache:
+        if not past and not needs_cache:
+            qkv = self.qkv(x)  # (batch, tokens, 3 * dim)
             x = rotary_attention(qkv, table, num_heads=self.num_heads, is_visible=is_visible)
             return self.proj(x[:, first_output:]), None
-        return self._attend(
-            _rotated_heads(qkv, table, self.num_heads), past, is_visible, first_output
-        )
+        queries, keys, values = _rotated_heads(self.qkv(x), table, self.num_heads)
+        if needs_cache:
+            values = values.contiguous()  # a view would keep all that qkv has put out
+        pieces = (*past, (keys, values))
+        attended = self._attended(queries, pieces, is_visible, first_output)
+        return attended, (keys, values) if needs_cache else None
 
     def forward_shared(
         self,
@@ -66,9 +71,10 @@ class Attention(nn.Module):
         shared: Tensor,
         table: Tensor | None,
         *,
-        past: KeysValues | None = None,
+        past: Sequence[KeysValues] = (),
+        needs_cache: bool = True,
         first_output: int = 0,
-    ) -> tuple[Tensor, KeysValues]:
+    ) -> tuple[Tensor, KeysValues | None]:
         """As `forward` of tokens of which the last are the same for all, and computed once.
 
         Args:
@@ -76,6 +82,7 @@ class Attention(nn.Module):
             shared: (1, tokens of all, dim), which follow them.
             table: rotation of both.
             past: as for `forward`.
+            needs_cache: as for `forward`.
             first_output: as for `forward`.
         """
         num_own = own.shape[1]
@@ -85,28 +92,29 @@ class Attention(nn.Module):
             _rotated_heads(self.qkv(part), turn, self.num_heads)
             for part, turn in zip((own, shared), tables, strict=True)
         )
-        joined = [
+        queries, keys, values = (
             torch.cat((mine, everyones.expand(len(own), -1, -1, -1)), dim=2)
             for mine, everyones in zip(of_own, of_all, strict=True)
-        ]
-        return self._attend((joined[0], joined[1], joined[2]), past, None, first_output)
+        )
+        pieces = (*past, (keys, values))
+        attended = self._attended(queries, pieces, None, first_output)
+        return attended, (keys, values) if needs_cache else None
 
-    def _attend(
+    def _attended(
         self,
-        heads: tuple[Tensor, Tensor, Tensor],
-        past: KeysValues | None,
+        queries: Tensor,
+        pieces: Sequence[KeysValues],
         is_visible: Tensor | None,
         first_output: int,
-    ) -> tuple[Tensor, KeysValues]:
-        """Attends from the tokens whose output is wanted; see `forward`."""
-        queries, keys, values = heads
-        if past is not None:
-            keys, values = _append(past[0], keys), _append(past[1], values)
+    ) -> Tensor:
+        """Attends to all pieces, from the tokens whose output is wanted; see `forward`."""
+        keys, values = pieces[0]
+        if len(pieces) > 1:
+            keys, values = (_joined(part, len(queries)) for part in zip(*pieces, strict=True))
         if first_output:
             queries = queries[:, :, first_output:]
             is_visible = None if is_visible is None else is_visible[first_output:]
-        x = attend(queries, keys, values, is_visible=is_visible)
-        return self.proj(join_heads(x)), (keys, values)
+        return self.proj(join_heads(attend(queries, keys, values, is_visible=is_visible)))
 
 
 class Block(nn.Module):
@@ -130,7 +138,7 @@ class Block(nn.Module):
         table: Tensor | None,
         *,
         is_visible: Tensor | None = None,
-        past: KeysValues | None = None,
+        past: Sequence[KeysValues] = (),
         needs_cache: bool = True,
         first_output: int = 0,
     ) -> tuple[Tensor, KeysValues | None]:
@@ -144,6 +152,7 @@ class Block(nn.Module):
             first_output=first_output,
         )
         x = x[:, first_output:] + attended
+        del attended  # while the MLP needs the most memory
         return x + self.mlp(self.norm2(x)), cache
 
     def forward_shared(
@@ -152,18 +161,25 @@ class Block(nn.Module):
         shared: Tensor,
         table: Tensor | None,
         *,
-        past: KeysValues | None = None,
+        past: Sequence[KeysValues] = (),
+        needs_cache: bool = True,
         first_output: int = 0,
-    ) -> tuple[Tensor, KeysValues]:
+    ) -> tuple[Tensor, KeysValues | None]:
         """As `forward` of tokens of which the last are the same for all samples.
 
         Their keys, values and queries are computed once; what they see differs, and so does all
         that follows. See `Attention.forward_shared`.
         """
         attended, cache = self.attn.forward_shared(
-            self.norm1(own), self.norm1(shared), table, past=past, first_output=first_output
+            self.norm1(own),
+            self.norm1(shared),
+            table,
+            past=past,
+            needs_cache=needs_cache,
+            first_output=first_output,
         )
         x = torch.cat((own, shared.expand(len(own), -1, -1)), dim=1)[:, first_output:] + attended
+        del attended
         return x + self.mlp(self.norm2(x)), cache
 
 
@@ -238,6 +254,6 @@ def _rotated_heads(
     return rotate(queries, table), rotate(keys, table), values
 
 
-def _append(past: Tensor, new: Tensor) -> Tensor:
-    """Appends along the token axis; a past that all samples share (batch 1) is expanded."""
-    return torch.cat((past.expand(new.shape[0], -1, -1, -1), new), dim=2)
+def _joined(pieces: Sequence[Tensor], batch: int) -> Tensor:
+    """Joins pieces along the token axis; those that all samples share (batch 1) are expanded."""
+    return torch.cat([piece.expand(batch, -1, -1, -1) for piece in pieces], dim=2)

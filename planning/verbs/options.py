@@ -62,8 +62,9 @@ def add_world_options(verb: argparse.ArgumentParser) -> None:
 def add_precision_options(verb: argparse.ArgumentParser) -> None:
     """Adds how the world model imagines; `load_world` listens to it."""
     verb.add_argument(
-        "--precision", choices=("fp32", "bf16"), default="fp32",
-        help="of the dynamics' products; bf16 is faster where the machine has it, and less exact",
+        "--precision", choices=("fp32", "bf16", "screened"), default="fp32",
+        help="of the dynamics' products; bf16 is faster where the machine has it, and less exact; "
+        "screened: bf16, but what may be best of a round is imagined in fp32 too",
     )  # fmt: skip
     verb.add_argument(
         "--compile", action="store_true", help="compile the dynamics: the first plan takes minutes"

@@ -397,8 +397,64 @@ def test_bfloat16_imagines_nearly_the_same_and_leaves_the_model_alone(make_model
 
 
 def test_a_precision_that_there_is_not_is_refused(make_model):
-    with pytest.raises(ValueError, match="precision must be fp32 or bf16, got 'fp8'"):
+    with pytest.raises(ValueError, match="precision must be fp32 or bf16 or screened, got 'fp8'"):
         LatentWorld(make_model(), precision="fp8")
+
+
+def screened_and_exact(model, *, seed, **options):
+    """Plans with and without screening; all sequences of the first round are imagined roughly."""
+    low, high = (-2.5,) * 2, (2.5,) * 2
+    spec = ActionSpec(names=("x", "y"), units=("1", "1"), low=low, high=high)
+    start, goal = (random_start(model, seed=number) for number in (seed, seed + 100))
+    planner = CEM(horizon=2, num_samples=64, num_elites=6, num_iterations=4)
+    plans = []
+    for precision in ("screened", "fp32"):
+        world, made = LatentWorld(model, precision=precision), []
+        make = world.screening
+        world.screening = lambda cost, make=make, made=made: made.append(make(cost)) or made[-1]
+        known = {} if "memory" not in options else {"memory": world.remember(*options["memory"])}
+        cost = GoalDistance(goal, world.distance, "last")
+        generator = torch.Generator().manual_seed(seed)
+        plans.append(
+            planner.plan(world, start, cost=cost, action_spec=spec, generator=generator, **known)
+        )
+        assert (precision == "screened") == (made[0] is not None and made[0].num_rough >= 64)
+    return plans
+
+
+@pytest.mark.parametrize("latents", ["slow", "patches"])
+def test_a_planner_that_screens_finds_what_it_finds_in_float32(make_model, latents):
+    model = make_model(latents=latents)
+    for seed in range(3):
+        screened, exact = screened_and_exact(model, seed=seed)
+        torch.testing.assert_close(screened.actions, exact.actions, rtol=0, atol=1e-5)
+        assert screened.cost == pytest.approx(exact.cost, rel=1e-5)
+
+
+def test_screening_counts_frames_before_the_start(make_model):
+    model = make_model(latents="patches")
+    past = random_start(model, batch=(2,), seed=1)
+    known = {"memory": (past, random_actions(2, seed=2))}
+    screened, exact = screened_and_exact(model, seed=0, **known)
+    assert screened.cost == pytest.approx(exact.cost, rel=1e-5)
+    without, _ = screened_and_exact(model, seed=0)
+    assert abs(without.cost - exact.cost) > 1e-4
+
+
+@torch.no_grad()
+def test_the_screened_world_imagines_in_float32_itself(make_model):
+    model = make_model(latents="patches")
+    worlds = LatentWorld(model, precision="screened"), LatentWorld(model)
+    start, actions = random_start(model), random_actions(5, 3)
+    assert_same_latents(*(world.rollout(start, actions) for world in worlds), rtol=0, atol=0)
+    assert (worlds[0].precision, worlds[1].screening(None)) == ("screened", None)
+
+
+def test_an_ensemble_is_not_screened(make_model):
+    model = make_model()
+    model.dynamics.num_members = 5
+    with pytest.raises(ValueError, match="'screened' is not for an ensemble"):
+        LatentWorld(model, precision="screened")
 
 
 def test_starts_and_actions_of_different_environments_are_refused(make_model):
@@ -440,6 +496,15 @@ def test_compiled_dynamics_imagine_the_same_in_chunks_of_one_size(make_model, ca
 
 
 # The model.
+
+
+def test_states_are_told_in_their_units_and_members_are_counted(make_model):
+    world = LatentWorld(make_model())
+    units, place = world.state_units, np.array([12.0, 20.0], np.float32)
+    normalised = world.encode(np.zeros((32, 32, 3), np.uint8), place).state
+    assert units.raw(normalised).tolist() == pytest.approx([12.0, 20.0])
+    assert (world.num_members, world.is_compiled) == (1, False)
+    assert LatentWorld(make_model(uses_state=False)).state_units is None
 
 
 @pytest.mark.parametrize("device", [None, "cpu"])

@@ -7,6 +7,7 @@ import torch
 
 from planning.rollout_memory import (
     CACHE_BYTES,
+    CHUNK_BYTES,
     RolloutMemory,
     SampleBytes,
     free_bytes,
@@ -22,6 +23,10 @@ def imagine(first, count):
     """Sequence i becomes the number i."""
     numbers = torch.arange(first, first + count, dtype=torch.float32)
     return Latent(numbers[:, None, None, None], numbers[:, None, None])
+
+
+def chunk_size(memory, need, device, *, num_starts=1, num_samples=100):
+    return memory.chunk_size(need, device, num_starts=num_starts, num_samples=num_samples)
 
 
 def run(memory, *, num_starts=1, num_samples=10, size=10, imagine=imagine):
@@ -42,29 +47,47 @@ def run(memory, *, num_starts=1, num_samples=10, size=10, imagine=imagine):
 def test_a_chunk_is_what_the_budget_leaves_beside_all_results():
     need = SampleBytes(working=100, kept=50, result=10)
     memory = RolloutMemory(max_bytes=100 * 10 + 7 * 150 + 149)
-    assert memory.chunk_size(need, 100, GPU) == 7
+    assert chunk_size(memory, need, GPU) == 7
 
 
 def test_a_chunk_holds_at_least_one_and_at_most_all():
     need = SampleBytes(working=100, kept=50, result=10)
-    assert RolloutMemory(max_bytes=1).chunk_size(need, 100, GPU) == 1
-    assert RolloutMemory(max_bytes=10**9).chunk_size(need, 100, GPU) == 100
+    assert chunk_size(RolloutMemory(max_bytes=1), need, GPU) == 1
+    assert chunk_size(RolloutMemory(max_bytes=10**9), need, GPU) == 100
 
 
 def test_on_a_cpu_a_chunk_stays_in_its_caches():
     need = SampleBytes(working=CACHE_BYTES // 5, kept=0, result=0)
-    assert RolloutMemory(max_bytes=10**12).chunk_size(need, 100, CPU) == 5
+    assert chunk_size(RolloutMemory(max_bytes=10**12), need, CPU) == 5
+    keeps_much = need._replace(kept=CHUNK_BYTES // 2 - need.working)
+    assert chunk_size(RolloutMemory(max_bytes=10**12), keeps_much, CPU) == 2
 
 
 def test_a_limit_of_ones_own_is_kept():
-    need = SampleBytes(1, 1, 1)
-    assert RolloutMemory(10**9, max_samples_per_chunk=3).chunk_size(need, 100, GPU) == 3
+    memory = RolloutMemory(10**9, max_samples_per_chunk=4)
+    assert chunk_size(memory, SampleBytes(1, 1, 1), GPU) == 4
+
+
+@pytest.mark.parametrize(
+    ("most", "num_starts", "num_samples", "expected"),
+    [
+        (99, 1, 100, 50),  # two halves, not 99 and 1
+        (30, 1, 100, 25),
+        (8, 3, 4, 8),  # two starts, then one
+        (15, 4, 4, 8),  # two and two, not three and one
+        (3, 2, 4, 2),
+    ],
+)
+def test_chunks_are_few_and_about_as_large(most, num_starts, num_samples, expected):
+    memory = RolloutMemory(10**9, max_samples_per_chunk=most)
+    sizes = {"num_starts": num_starts, "num_samples": num_samples}
+    assert chunk_size(memory, SampleBytes(1, 1, 1), GPU, **sizes) == expected
 
 
 def test_without_a_budget_some_of_the_free_memory_is_used():
     assert 0 < free_bytes(CPU) < 2**50
     need = SampleBytes(free_bytes(CPU) // 4, 0, 0)
-    assert 1 <= RolloutMemory().chunk_size(need, 100, CPU) <= 8
+    assert 1 <= chunk_size(RolloutMemory(), need, CPU) <= 8
 
 
 @pytest.mark.parametrize("name", ["max_bytes", "max_samples_per_chunk"])
@@ -120,7 +143,7 @@ def test_full_memory_halves_the_chunk_and_says_so_once(caplog):
     assert [record.message for record in caplog.records] == [
         "memory is too small for 10 imagined sequences at a time; going on with 5"
     ]
-    assert memory.chunk_size(SampleBytes(1, 1, 1), 100, GPU) == 2  # and is remembered
+    assert chunk_size(memory, SampleBytes(1, 1, 1), GPU) == 2  # and is remembered
 
 
 def test_no_memory_even_for_one_is_said_in_a_line():

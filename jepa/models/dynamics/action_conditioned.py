@@ -33,9 +33,9 @@ from jepa.models.poses import next_pose
 from jepa.models.positions import Positions, PositionStyle
 from jepa.models.rope import grid_coordinates
 from jepa.models.settings import refuse_wrong_counts, refuse_wrong_ratios
-from jepa.models.transformer import Block, Transformer
+from jepa.models.transformer import Block, KeysValues, Transformer
 
-Cache = list[tuple[Tensor, Tensor]]
+Cache = list[tuple[KeysValues, ...]]  # of every block, those of the frames one after the other
 NextState = Literal["learned", "end_effector_pose"]
 POSE_DIM = 7
 
@@ -212,7 +212,7 @@ class ActionConditionedPredictor(Dynamics):
         x, memory = x.flatten(1, 2), []
         for block in self.transformer.blocks:
             x, keys_values = block(x, table, is_visible=is_visible)
-            memory.append(keys_values)
+            memory.append((keys_values,))
         return memory
 
     def step(
@@ -269,22 +269,14 @@ class ActionConditionedPredictor(Dynamics):
         table = self._rotation(time, 1, has_extrinsics, tokens.device)
         # Of the last block only what is read: latents, and the token that tells of the state.
         first_read = 1 if self.learns_state else per_frame - self.num_tokens
-        x = self._embedded_frame(tokens, state, action, extrinsics)
-        new_memory: Cache = []
-        for index, block in enumerate(self.transformer.blocks):
-            options = {
-                "past": memory[index] if memory else None,
-                "first_output": first_read if index == self.depth - 1 else 0,
-            }
-            assert isinstance(block, Block)
-            if isinstance(x, tuple):
-                x, keys_values = block.forward_shared(*x, table, **options)
-            else:
-                x, keys_values = block(x, table, **options)
-            if time != last_frame:
-                new_memory.append(keys_values)
-        x = self.transformer.norm(x)
-        return Features(x[..., -self.num_tokens :, :], x[..., 0, :]), new_memory
+        x, memory = self._through_blocks(
+            self._embedded_frame(tokens, state, action, extrinsics),  # held by nobody else
+            table,
+            memory,
+            first_read=first_read,
+            is_last=time == last_frame,
+        )
+        return Features(x[..., -self.num_tokens :, :], x[..., 0, :]), memory
 
     def rollout(
         self,
@@ -339,6 +331,44 @@ class ActionConditionedPredictor(Dynamics):
             return prediction
         return prediction._replace(state=next_pose(states, actions))
 
+    def _through_blocks(
+        self,
+        x: Tensor | tuple[Tensor, Tensor],
+        table: Tensor,
+        memory: Memory,
+        *,
+        first_read: int,
+        is_last: bool,
+    ) -> tuple[Tensor, Cache]:
+        """Maps the tokens of a new frame, from `_embedded_frame`, to the same after all blocks.
+
+        Args:
+            x: of the frame.
+            table: rotation of its tokens.
+            memory: keys and values of the frames before.
+            first_read: token from which on the output is read.
+            is_last: nothing is to be kept of this frame.
+
+        Returns:
+            (batch, tokens that are read, dim), normed, and the memory with this frame.
+        """
+        new_memory: Cache = []
+        for index, block in enumerate(self.transformer.blocks):
+            past = memory[index] if memory else ()
+            options = {
+                "past": past,
+                "needs_cache": not is_last,
+                "first_output": first_read if index == self.depth - 1 else 0,
+            }
+            assert isinstance(block, Block)
+            if isinstance(x, tuple):
+                x, keys_values = block.forward_shared(*x, table, **options)
+            else:
+                x, keys_values = block(x, table, **options)
+            if keys_values is not None:
+                new_memory.append((*past, keys_values))
+        return self.transformer.norm(x), new_memory
+
     def _embedded_frame(
         self, tokens: Tensor, state: Tensor, action: Tensor, extrinsics: Tensor | None
     ) -> Tensor | tuple[Tensor, Tensor]:
@@ -365,7 +395,7 @@ class ActionConditionedPredictor(Dynamics):
     def _num_frames(self, memory: Memory, has_extrinsics: bool) -> int:
         """Returns how many frames are remembered."""
         per_frame = self.tokens_per_frame(has_extrinsics=has_extrinsics)
-        return memory[0][0].shape[2] // per_frame if memory else 0
+        return sum(keys.shape[2] for keys, _ in memory[0]) // per_frame if memory else 0
 
     def _num_conditions(self, has_extrinsics: bool) -> int:
         """Tokens before the latents."""

@@ -368,6 +368,8 @@ def imagine(
         prediction, memory = step(tokens, state, action, memory=memory)
         tokens, state = prediction.tokens, prediction.state
         predictions.append(prediction)
+    if len(predictions) == 1:
+        return predictions[0].map(lambda part: part.unsqueeze(1))
     return Prediction.joined(predictions, lambda parts: torch.stack(parts, 1))
 
 

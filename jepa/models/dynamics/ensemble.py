@@ -187,7 +187,7 @@ class Ensemble(Dynamics):
             """One step of (batch, ...) that all members share, or of (members * batch, ...)."""
             if len(tokens) == batch:  # the first step
                 features, memory = self.trunk.step_features(tokens, state, action, memory=memory)
-                memory = map_memory(memory, self._for_members)
+                memory = map_memory(memory, lambda x: x if len(x) == 1 else self._for_members(x))
                 said = self._members(features, tokens, state, action)
                 return said.map(lambda part: part.flatten(0, 1)), memory
             action = self._for_members(action)

@@ -15,6 +15,7 @@ from jepa.checkpoints.native import (
     save_model,
     save_world_model,
     untrained_encoder,
+    untrained_world_model,
 )
 from jepa.models.dynamics import GRU, AdaLN, Ensemble
 from jepa.models.jepa_model import JepaModel
@@ -88,6 +89,26 @@ def test_an_untrained_encoder_is_the_same_architecture_with_weights_of_its_seed(
     assert same_weights(one, same)
     assert not same_weights(one, other)
     assert not same_weights(one, encoder)
+
+
+@pytest.mark.parametrize("make_latents", [PatchTokens, lambda: SlowFeatures(num_features=6)])
+def test_an_untrained_world_model_has_fresh_weights_and_what_was_fitted(make_world, make_latents):
+    model = make_world(make_latents())
+    with torch.no_grad():
+        for buffer in model.latents.buffers():
+            buffer.copy_(torch.arange(buffer.numel()).reshape(buffer.shape))
+    before = torch.random.get_rng_state()
+    one, same, other = (untrained_world_model(model, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert one.config == model.config and not one.training
+    assert same_weights(one, same)
+    fresh, drawn = dict(one.named_parameters()), dict(other.named_parameters())
+    for name, weights in model.named_parameters():
+        if weights.ndim > 1 and weights.std() > 0:
+            assert not torch.equal(fresh[name], weights), name
+            assert not torch.equal(fresh[name], drawn[name]), name
+    kept = dict(one.named_buffers())
+    assert all(torch.equal(kept[name], value) for name, value in model.named_buffers())
 
 
 @pytest.mark.parametrize(

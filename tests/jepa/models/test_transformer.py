@@ -78,10 +78,10 @@ def test_the_past_may_come_from_a_cache(past_batch, transformer, tokens, places)
     whole, _ = block(tokens, table_of(places), is_visible=is_visible)
     _, past = block(tokens[:past_batch, :3], table_of(places[:3]), is_visible=is_visible[:3, :3])
     rest, (keys, values) = block(
-        tokens[:, 3:], table_of(places[3:]), is_visible=is_visible[3:], past=past
+        tokens[:, 3:], table_of(places[3:]), is_visible=is_visible[3:], past=[past]
     )
     torch.testing.assert_close(rest, whole[:, 3:], atol=1e-5, rtol=1e-4)
-    assert keys.shape == values.shape == (2, 2, 6, 12)
+    assert keys.shape == values.shape == (2, 2, 3, 12)
 
 
 def test_deeper_residual_branches_start_smaller():
@@ -133,7 +133,7 @@ def test_tokens_that_are_the_same_for_all_may_be_given_once(
 ):
     block, table = transformer.blocks[0], table_of(places)
     own, shared = tokens[:, :2], tokens[:1, 2:]
-    past = None if past_batch is None else tuple(torch.randn(2, past_batch, 2, 3, 12).unbind(0))
+    past = [] if past_batch is None else [tuple(torch.randn(2, past_batch, 2, 3, 12).unbind(0))]
     options = {"past": past, "first_output": first_output}
     each = torch.cat((own, shared.expand(2, -1, -1)), dim=1)
     expected, kept = block(each, table, **options)

@@ -119,6 +119,7 @@ def test_a_world_is_loaded_in_the_precision_that_is_asked_for(checkpoint):
     plain, fast = load(), load("--precision", "bf16")
     assert (plain.precision, plain.is_compiled) == ("fp32", False)
     assert (fast.precision, fast.is_compiled) == ("bf16", False)
+    assert load("--precision", "screened").precision == "screened"
     assert load("--compile").is_compiled  # nothing is compiled before the first rollout
     with pytest.raises(ValueError, match="--device 'foo' cannot be used here"):
         load("--device", "foo")

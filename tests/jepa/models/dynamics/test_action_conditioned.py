@@ -52,6 +52,27 @@ def test_a_prediction_looks_like_what_is_predicted(world):
     assert predicted.state.shape == windows[1].shape
 
 
+@torch.no_grad()
+def test_of_frames_their_keys_and_values_are_kept_and_of_a_shared_one_once():
+    dynamics, windows = make(), make_windows()
+    memory = dynamics.remember(*(part[:1, :1] for part in windows))
+    for time in (1, 2):
+        _, memory = dynamics.step(*(part[:, time] for part in windows), memory=memory)
+    tensors = [x for block in memory for frame in block for x in frame]
+    held = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}
+    of_one_frame = 2 * 2 * (2 + 6) * 24 * 4  # blocks, keys and values, tokens, dim, bytes
+    assert sum(held.values()) == of_one_frame * (1 + 2 * BATCH)
+
+
+@torch.no_grad()
+def test_of_a_last_frame_nothing_is_kept():
+    dynamics, windows = make(), make_windows()
+    _, first = dynamics.step(*(part[:, 0] for part in windows))
+    _, kept = dynamics.step_features(*(part[:, 1] for part in windows), memory=first)
+    _, none = dynamics.step_features(*(part[:, 1] for part in windows), memory=first, last_frame=1)
+    assert (len(kept), none) == (2, [])
+
+
 @pytest.mark.parametrize("changed", [0, 1, 2], ids=["tokens", "states", "actions"])
 def test_the_future_does_not_change_earlier_predictions(changed):
     dynamics, windows = make(), make_windows()
