@@ -2,12 +2,16 @@
 
 Half a second, as neither torch nor lightning is imported: versions come from the installed
 packages' metadata, and the decoders decode a small video in processes of their own, since a
-decoder may be slow to load or abort. `--full` imports torch and computes with it too.
+decoder may be slow to load or abort. What an environment needs is read from the imports of its
+file. `--full` imports torch and computes with it too; `--environments` makes each environment, in a
+process of its own, and has it draw.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
+import ctypes
 import importlib.util
 import json
 import os
@@ -45,15 +49,24 @@ REQUIRED = (
     "pyyaml",
 )
 OPTIONAL = {
-    "gymnasium": "no Gymnasium environments; two_rooms needs nothing",
-    "gym-pusht": "no PushT environment",
-    "mujoco": "no simulated arm",
+    "gymnasium": "no recording of Gymnasium environments, and none as a benchmark",
+}
+# Packages of an environment that come with another extra than [sim].
+OTHER_EXTRAS = {"robosuite": "sim-robot", "metaworld": "sim-robot", "ogbench": "sim-robot"}
+# What every environment has, as a requirement of ours.
+ALWAYS_THERE = {"numpy", "torch", "PIL", "planning", "scipy"}
+# Libraries of the system that a package draws with: file, and the packages of Debian.
+DRAWING_LIBRARIES = {
+    "gym_pusht": ("libGL.so.1", "libgl1 libglib2.0-0"),
+    "mujoco": ("libEGL.so.1", "libegl1 libegl-mesa0 libgl1-mesa-dri"),
+    "mujoco (osmesa)": ("libOSMesa.so.8", "libosmesa6"),
 }
 MALICIOUS_LIGHTNING = ("2.6.2", "2.6.3")  # GHSA-w37p-236h-pfx3, under both names
 NEEDS_TORCH_TO_DECODE = ("torchcodec",)
 GIBIBYTE = 1024**3
 DECODE_TIMEOUT_SECONDS = 20
 FULL_TIMEOUT_SECONDS = 180
+ENVIRONMENT_TIMEOUT_SECONDS = 120
 
 # Run in a process of their own, so these are text: `jepa` itself imports no decoder.
 DECODE = """
@@ -78,6 +91,26 @@ print(device, "%.0f GFLOP/s" % (10 * 2 * 1024**3 / (time.perf_counter() - start)
 IMPORTS = """
 import data_pipelines, torchvision.transforms.v2, timm, lightning
 print("torchvision", torchvision.__version__, "timm", timm.__version__)
+"""
+ACT = """
+import sys, time
+import numpy as np
+from planning.environments import make_environment
+environment = make_environment(sys.argv[1])
+generator = np.random.default_rng(0)
+environment.reset(generator, start=None, goal=None)
+if environment.goal.frame.std() < 1:
+    sys.exit("draws empty pictures: all of one colour")
+began, num_steps = time.perf_counter(), 0
+step = environment.reset(generator, start=None, goal=None)
+while step.is_last:  # drawn at its goal
+    step = environment.reset(generator, start=None, goal=None)
+while num_steps < 10 and not step.is_last:
+    step = environment.step(environment.action_spec.sample(generator))
+    num_steps += 1
+seconds = time.perf_counter() - began
+size = environment.image_size
+print("draws: a reset and %d steps of %d x %d pixels in %.2f s" % (num_steps, size, size, seconds))
 """
 
 Status = Literal["ok", "note", "broken"]
@@ -106,16 +139,19 @@ def main(argv: list[str]) -> int:
     """Prints the findings.
 
     Args:
-        argv: --full, --json.
+        argv: --full, --environments, --json.
 
     Returns:
         0 if everything required works, else 1.
     """
     parser = argparse.ArgumentParser(prog="jepa doctor", description="What this machine has.")
     parser.add_argument("--full", action="store_true", help="import torch and compute (slow)")
+    parser.add_argument(
+        "--environments", action="store_true", help="make every environment and draw (slow)"
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
     arguments = parser.parse_args(argv)
-    findings = examine(full=arguments.full)
+    findings = examine(full=arguments.full, with_environments=arguments.environments)
     healthy = all(finding.status != "broken" for finding in findings)
     if arguments.json:
         report = {"version": __version__, "ok": healthy, "findings": list(map(asdict, findings))}
@@ -125,16 +161,19 @@ def main(argv: list[str]) -> int:
     return 0 if healthy else 1
 
 
-def examine(*, full: bool = False) -> list[Finding]:
+def examine(*, full: bool = False, with_environments: bool = False) -> list[Finding]:
     """Looks at everything.
 
     Args:
         full: also import torch and its friends, compute, and decode with what needs torch.
+        with_environments: also make every environment and have it draw.
     """
     decoding = {name: _start_decoding(name) for name in decoder_names(with_torch=full)}
     findings = [python(), *packages(), torch_build(), *torchvision_pair(), *machine(), gpu()]
     findings += decoders({name: _decoding_problem(process) for name, process in decoding.items()})
-    findings += [*optional_packages(), wandb_account(), configs()]
+    findings += [*optional_packages(), *environments(), wandb_account(), configs()]
+    if with_environments:
+        findings += [acts(name) for name in environment_needs()]
     if full:
         findings += [computes("matrix product", COMPUTE), computes("imports", IMPORTS)]
     return findings
@@ -271,8 +310,135 @@ def optional_packages() -> Iterator[Finding]:
         if version := installed_version(name):
             yield Finding(name, "ok", version)
         else:
-            fix = "pip install mujoco" if name == "mujoco" else "pip install -e '.[sim]'"
-            yield Finding(name, "note", "not installed", cost, fix)
+            yield Finding(name, "note", "not installed", cost, "pip install -e '.[sim]'")
+
+
+def environments() -> Iterator[Finding]:
+    """What can be simulated: one finding for all that may work, one for each extra not there."""
+    needs = environment_needs()
+    missing = {name: [m for m in modules if not _is_there(m)] for name, modules in needs.items()}
+    works = [name for name, modules in missing.items() if not modules]
+    yield Finding("environments", "ok", ", ".join(works) or "none found")
+    extras = {OTHER_EXTRAS.get(m, "sim") for modules in missing.values() for m in modules}
+    for extra in sorted(extras):
+        here = {n: ms for n, ms in missing.items() if ms and _extra_of(ms) == extra}
+        if here:
+            packages = ", ".join(
+                sorted({module for modules in here.values() for module in modules})
+            )
+            detail = f"{packages} not installed"
+            cost = f"no {', no '.join(here)}"
+            yield Finding(f"[{extra}]", "note", detail, cost, f"pip install -e '.[{extra}]'")
+    yield from drawing_libraries(works, needs)
+
+
+def drawing_libraries(names: list[str], needs: dict[str, list[str]]) -> Iterator[Finding]:
+    """A finding for each library of the system that an environment draws with and that is missing.
+
+    Args:
+        names: of the environments whose packages are there.
+        needs: the packages of each.
+    """
+    if sys.platform != "linux":
+        return
+    is_osmesa = os.environ.get("MUJOCO_GL", "").lower() == "osmesa"
+    for module in ("gym_pusht", "mujoco"):
+        users = [name for name in names if module in needs[name]]
+        key = "mujoco (osmesa)" if module == "mujoco" and is_osmesa else module
+        library, packages = DRAWING_LIBRARIES[key]
+        if users and not _loads(library):
+            cost = f"no pictures of {', '.join(users)}"
+            fix = f"apt-get install {packages}"
+            if module == "mujoco" and not is_osmesa:
+                fix += "; or apt-get install libosmesa6, and MUJOCO_GL=osmesa"
+            yield Finding(library, "note", "not found", cost, fix)
+
+
+def acts(name: str) -> Finding:
+    """Makes an environment in a process of its own, acts in it and has it draw."""
+    cost, fix = "it cannot be used here", "see what it says; the findings above may tell more"
+    try:
+        process = subprocess.run(
+            [sys.executable, "-c", ACT, name],
+            capture_output=True,
+            text=True,
+            timeout=ENVIRONMENT_TIMEOUT_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        detail = f"no frame after {ENVIRONMENT_TIMEOUT_SECONDS} s"
+        return Finding(name, "note", detail, cost, fix)
+    if process.returncode != 0:
+        detail = _last_line(process.stderr) or f"ended with {process.returncode}"
+        return Finding(name, "note", detail, cost, fix)
+    return Finding(name, "ok", _last_line(process.stdout))
+
+
+def environment_needs() -> dict[str, list[str]]:
+    """The environments of `planning`, by their files, and the packages that each imports."""
+    spec = importlib.util.find_spec("planning")
+    if spec is None or spec.origin is None:
+        return {}
+    root = Path(spec.origin).parent.parent
+    files = sorted((root / "planning" / "environments").glob("*.py"))
+    seen: dict[Path, set[str]] = {}
+    return {
+        path.stem: sorted(packages_of(path, root, seen) - ALWAYS_THERE)
+        for path in files
+        if not path.stem.startswith("_")
+    }
+
+
+def packages_of(path: Path, root: Path, seen: dict[Path, set[str]]) -> set[str]:
+    """The packages that a file imports, and that the files of `planning` import that it imports.
+
+    Args:
+        path: of a Python file.
+        root: folder of the package `planning`.
+        seen: what was found for other files, added to.
+    """
+    if path in seen:
+        return seen[path]
+    seen[path] = found = set()
+    for name in imported_names(path.read_text(encoding="utf-8")):
+        top = name.partition(".")[0]
+        if top == "planning":
+            parts = name.split(".")
+            candidates = (root.joinpath(*parts[:n]).with_suffix(".py") for n in (len(parts), -1))
+            for candidate in candidates:
+                if candidate.is_file():
+                    found |= packages_of(candidate, root, seen)
+        elif top not in sys.stdlib_module_names:
+            found.add(top)
+    return found
+
+
+def imported_names(source: str) -> set[str]:
+    """Every imported name of a source, dotted, also inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def _extra_of(modules: list[str]) -> str:
+    """The extra that brings these packages; [sim-robot] brings MuJoCo too."""
+    extras = [OTHER_EXTRAS[module] for module in modules if module in OTHER_EXTRAS]
+    return extras[0] if extras else "sim"
+
+
+def _is_there(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def wandb_account() -> Finding:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -51,6 +51,31 @@ class Simulates(Protocol):
             (horizon,): `distance_to_goal` after each action.
         """
         ...
+
+
+def simulated_distances(
+    environment: Simulates, actions: np.ndarray, act: Callable[[np.ndarray], None]
+) -> np.ndarray:
+    """Does what `Simulates.simulate` promises, for an environment that can keep its state.
+
+    Args:
+        environment: goes back to where it was, whatever happens.
+        actions: (horizon, action_dim).
+        act: simulates one action in it, without a picture.
+
+    Returns:
+        (horizon,): its `distance_to_goal` after each action.
+    """
+    distance_to_goal = cast("Environment", environment).distance_to_goal
+    distances = np.empty(len(actions))
+    saved = environment.save_state()
+    try:
+        for index, action in enumerate(actions):
+            act(action)
+            distances[index] = distance_to_goal()
+    finally:
+        environment.load_state(saved)
+    return distances
 
 
 @runtime_checkable

@@ -30,7 +30,14 @@ DOORS = {
         "data_pipelines.decoders",
         "data_pipelines.transforms",
     ),
+    "planning/benchmarking/behaviour_cloning.py": ("data_pipelines.datamodules",),
     "planning/latent_world.py": ("jepa",),
+    "planning/collection.py": (  # simulated episodes, packed as those of an import are
+        "data_pipelines.episode_packing",
+        "data_pipelines.importers.base",
+        "data_pipelines.shards",
+        "data_pipelines.trajectories",
+    ),
     "planning/costs/recorded_latents.py": ("data_pipelines.datamodules",),
     "planning/goal_images.py": ("data_pipelines.images",),  # files of strangers
     "planning/recording.py": (
@@ -49,11 +56,14 @@ WRAPPED = {
     "decord": 1,
     "fsspec": 1,
     "gym_pusht": 1,
-    "gymnasium": 1,
+    "gymnasium": 2,  # the recording of its episodes, and planning in them
     "h5py": 1,
+    "metaworld": 1,
     "mujoco": 1,
+    "ogbench": 1,
     "pyarrow": 1,
     "ray": 1,
+    "robosuite": 1,
     "torchcodec": 1,
     "wandb": 1,
 }

@@ -12,6 +12,9 @@ disc, as in DINO-WM's data; gym-pusht takes a place on the canvas. Three things 
 disc's speed is hidden (not in the state, zero after a reset), the disc passes through walls as far
 as the edge of the canvas, and a T that is squeezed between disc and wall slides into the wall.
 
+The physics remembers its contacts in ways that cannot be read, so a kept simulation is its start
+and all targets since, and going back to it plays them again: exact, but longer the later it is.
+
 Install with: pip install 'jepa-planning[sim]'. No display is needed; OpenCV, which gym-pusht needs,
 wants libGL and GLib on a bare server (Debian: libgl1, libglib2.0-0).
 """
@@ -19,12 +22,16 @@ wants libGL and GLib on a bare server (Debian: libgl1, libglib2.0-0).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from planning.actions.space import ActionSpec
+from planning.capabilities import Factor
+from planning.experts.pushing import PushingExpert
+from planning.goal_simulation import Values, checked_values
 from planning.types import Goal, TimeStep
 
 if TYPE_CHECKING:
@@ -32,6 +39,17 @@ if TYPE_CHECKING:
 
 CANVAS_PIXELS = 512.0
 ANGLE_TOLERANCE_RADIANS = math.pi / 9
+
+_COLOUR = (0.0,) * 3, (1.0,) * 3
+FACTORS = {
+    "colour.agent": Factor(*_COLOUR, (65 / 255, 105 / 255, 225 / 255)),
+    "colour.block": Factor(*_COLOUR, (119 / 255, 136 / 255, 153 / 255)),
+    "light.colour": Factor((0.4,) * 3, (1.0,) * 3, (1.0,) * 3),
+    "position.painted_t": Factor(
+        (130.0, 130.0, -math.pi), (380.0, 380.0, math.pi), (256.0, 256.0, math.pi / 4)
+    ),
+    "size.agent": Factor((10.0,), (22.0,), (15.0,)),
+}
 
 _APART = (50.0, 50.0, 256.0, 256.0, 0.0)  # nothing touches: the simulator can reset without pushing
 
@@ -47,11 +65,13 @@ class PushT:
         max_offset: largest offset of the target along an axis, in canvas pixels. The default is
             the 1.0 of DINO-WM's scaled actions.
         max_steps: steps until an episode ends without success.
+        expert_pace: how fast the expert moves the disc, in (0, 1]; see `PushingExpert`.
     """
 
     image_size: int = 96
     max_offset: float = 100.0
     max_steps: int = 300
+    expert_pace: float = 1.0
     name: str = field(default="pusht", init=False)
     frames_per_second: float = field(default=10.0, init=False)
     state_names: tuple[str, ...] = field(
@@ -65,12 +85,17 @@ class PushT:
             raise ValueError(f"image_size must be in [32, 512], got {self.image_size}")
         if not 0 < self.max_offset <= CANVAS_PIXELS:
             raise ValueError(f"max_offset must be in (0, 512] pixels, got {self.max_offset}")
+        PushingExpert(pace=self.expert_pace)  # refuses another one now, not in an episode
         simulator = _simulator_class()
         size = self.image_size
-        self._physics = simulator(obs_type="state")
+        self._physics = _made_physics()
         # A second simulator draws, so that a picture of any state disturbs no contact.
         self._painter = simulator("pixels", observation_width=size, observation_height=size)
         self._painter.reset(options={"reset_to_state": _APART})
+        self._trial = _made_physics()  # tries what `simulate` is asked
+        self._wanted = checked_values(FACTORS, {})
+        self._apply(self._wanted)
+        self._past: list[np.ndarray] = []  # the start, and the targets since
         self._state: np.ndarray | None = None
         self._goal: Goal | None = None
         self._steps = 0
@@ -102,12 +127,11 @@ class PushT:
         Raises:
             ValueError: if a state is not five finite numbers with both places on the canvas.
         """
+        self._apply(self._wanted)
         start_state = self._checked(start, "start", generator)
         goal_state = self._checked(goal, "goal", generator)
-        # A new space, and no step in it: nothing is left of the episode before.
-        self._physics.reset(options={"reset_to_state": _APART})
-        _place(self._physics, start_state)
-        self._state = np.asarray(self._physics.get_obs())
+        self._past = [start_state]
+        self._state = self._played(self._physics, self._past)
         self._goal = Goal(self.render(goal_state), goal_state.astype(np.float32))
         self._steps = 0
         return self._time_step()
@@ -116,8 +140,9 @@ class PushT:
         """Steers the disc towards its place plus `action` (dx, dy), for 0.1 s."""
         if self._state is None or self._is_last():
             raise RuntimeError("the episode is over; call reset before the next step")
-        target = self._state[:2] + self.action_spec.validate(action)
-        self._state = np.asarray(self._physics.step(np.clip(target, 0.0, CANVAS_PIXELS))[0])
+        target = self._target(self._state, action)
+        self._state = np.asarray(self._physics.step(target)[0])
+        self._past.append(target)
         self._steps += 1
         return self._time_step()
 
@@ -137,10 +162,83 @@ class PushT:
         """
         if self._state is None:
             raise RuntimeError("there is no distance before the first reset")
-        difference = self._state - self.goal.state
+        return self._distance_from(self._state)
+
+    def _distance_from(self, state: np.ndarray) -> float:
+        difference = state - self.goal.state
         places = float(np.linalg.norm(difference[:4]))
         angle = abs(math.remainder(float(difference[4]), 2 * math.pi))
         return max(places, angle / ANGLE_TOLERANCE_RADIANS * self.success_distance)
+
+    def make_expert(self) -> PushingExpert:
+        """Returns an expert for one episode; it pushes the T, then goes to the disc's goal."""
+        return PushingExpert(pace=self.expert_pace)
+
+    # ------------------------------------------------------------------ keeping, trying, varying
+
+    def save_state(self) -> np.ndarray:
+        """Returns (5 + 2 * steps so far,), float64: the start, and the targets since."""
+        if not self._past:
+            raise RuntimeError("there is no state before the first reset")
+        return np.concatenate(self._past)
+
+    def load_state(self, saved: np.ndarray) -> None:
+        """Goes back to what `save_state` returned, within the same episode, by playing it again."""
+        saved = np.array(saved, dtype=np.float64)
+        self._past = [saved[:5], *saved[5:].reshape(-1, 2)]
+        self._state = self._played(self._physics, self._past)
+        self._steps = len(self._past) - 1
+
+    def simulate(self, actions: np.ndarray) -> np.ndarray:
+        """Tries actions (horizon, 2) from where it is, in a simulation of their own.
+
+        Success and the budget of steps end nothing here.
+
+        Returns:
+            (horizon,): `distance_to_goal` after each action.
+        """
+        if not self._past:
+            raise RuntimeError("there is nothing to try before the first reset")
+        distances, state = np.empty(len(actions)), self._played(self._trial, self._past)
+        for index, action in enumerate(actions):
+            state = np.asarray(self._trial.step(self._target(state, action))[0])
+            distances[index] = self._distance_from(state)
+        return distances
+
+    @property
+    def factors(self) -> Mapping[str, Factor]:
+        """Colours, the colour of the light, the pose of the painted T, the disc's radius."""
+        return FACTORS
+
+    def vary(self, values: Mapping[str, Sequence[float]]) -> None:
+        """Sets factors from the next reset on; those that are not named get their defaults.
+
+        Raises:
+            ValueError: if there is no such factor, or the value is outside its bounds.
+        """
+        self._wanted = checked_values(FACTORS, values)
+
+    def _apply(self, values: Values) -> None:
+        self._light = np.array(values["light.colour"])
+        (self._disc_radius,) = values["size.agent"]
+        self._painter.goal_pose = np.array(values["position.painted_t"])
+        for body, name in ((self._painter.agent, "agent"), (self._painter.block, "block")):
+            colour = tuple(round(255 * part) for part in values[f"colour.{name}"])
+            for shape in body.shapes:
+                shape.color = (*colour, 255)
+        _resize_disc(self._painter, self._disc_radius)
+
+    def _played(self, simulator: PushTEnv, past: Sequence[np.ndarray]) -> np.ndarray:
+        """Plays targets from a start in a new space: nothing is left of what was there before."""
+        simulator.reset(options={"reset_to_state": _APART})
+        _resize_disc(simulator, self._disc_radius)
+        _place(simulator, past[0])  # and no step of the physics
+        for target in past[1:]:
+            simulator.step(target)
+        return np.asarray(simulator.get_obs())
+
+    def _target(self, state: np.ndarray, action: np.ndarray) -> np.ndarray:
+        return np.clip(state[:2] + self.action_spec.validate(action), 0.0, CANVAS_PIXELS)
 
     # ------------------------------------------------------------------ states and pictures
 
@@ -166,7 +264,8 @@ class PushT:
     def render(self, state: np.ndarray) -> np.ndarray:
         """Draws the world in `state`: (height, width, 3) uint8."""
         _place(self._painter, state)
-        return np.asarray(self._painter.get_obs())
+        frame = np.asarray(self._painter.get_obs())
+        return frame if (self._light == 1).all() else (frame * self._light).astype(np.uint8)
 
     # ------------------------------------------------------------------ private
 
@@ -205,6 +304,13 @@ def _simulator_class() -> type[PushTEnv]:
     return PushTEnv
 
 
+def _made_physics() -> PushTEnv:
+    """Makes a simulator without the overlap of gym-pusht's own task, half the time of a step."""
+    simulator = _simulator_class()(obs_type="state")
+    simulator._get_coverage = lambda: 0.0
+    return simulator
+
+
 def _place(simulator: PushTEnv, state: np.ndarray) -> None:
     """Puts disc and T at `state`, exactly: angle before position, and no step of the physics."""
     agent_x, agent_y, block_x, block_y, block_angle = (float(value) for value in state)
@@ -213,3 +319,9 @@ def _place(simulator: PushTEnv, state: np.ndarray) -> None:
     simulator.block.position = block_x, block_y
     for body in (simulator.agent, simulator.block):
         simulator.space.reindex_shapes_for_body(body)  # shapes are drawn where the index has them
+
+
+def _resize_disc(simulator: PushTEnv, radius: float) -> None:
+    for shape in simulator.agent.shapes:
+        if shape.radius != radius:
+            shape.unsafe_set_radius(radius)

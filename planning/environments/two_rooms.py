@@ -3,22 +3,41 @@
 A disc moves by (dx, dy) pixels per step, slides along walls, and is seen from above in RGB. The
 same task family as eb_jepa's and PLDM's two-rooms worlds (arXiv:2502.14819, Sec. 4), drawn in
 colour. Coordinates are pixels of the frame, x to the right, y down. No dependency.
+
+What can vary: colours, light, the size of the disc, as drawn and as it collides (only smaller, so
+that it fits where it did), and the place of the door, as a share of the height (a start that was
+drawn inside the door is refused where the door is elsewhere).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from planning.actions.space import ActionSpec
+from planning.capabilities import Acts, Factor, simulated_distances
+from planning.goal_simulation import checked_values
 from planning.types import Goal, TimeStep
+
+if TYPE_CHECKING:
+    from planning.types import Environment
 
 LEFT_FLOOR = (150, 190, 200)
 RIGHT_FLOOR = (222, 202, 150)
 WALL = (58, 54, 66)
 AGENT = (214, 58, 62)
+
+_COLOUR = (0.0,) * 3, (1.0,) * 3
+_LOOK = {
+    "colour.agent": AGENT,
+    "colour.left_floor": LEFT_FLOOR,
+    "colour.right_floor": RIGHT_FLOOR,
+    "colour.wall": WALL,
+}
 
 
 @dataclass
@@ -45,13 +64,13 @@ class TwoRooms:
             raise ValueError(f"image_size must be a multiple of 16, at least 32, got {size}")
         if not 0.2 <= self.door_center <= 0.8:
             raise ValueError(f"door_center must be in [0.2, 0.8], got {self.door_center}")
-        self.agent_radius = size * 3.5 / 64
         self.max_move = size * 5.0 / 64
         self.success_distance = size * 4.0 / 64
         self._border = size * 2.0 / 64
         self._wall_left, self._wall_right = size * 30.0 / 64, size * 34.0 / 64
         self._door_half_height = size * 8.0 / 64
-        self._background = self._draw_background()  # (height, width, 3) float
+        self._wanted = checked_values(self.factors, {})
+        self._apply(self._wanted)
         self._position: np.ndarray | None = None
         self._goal: Goal | None = None
         self._steps = 0
@@ -76,6 +95,8 @@ class TwoRooms:
         Raises:
             ValueError: if a position is not free.
         """
+        if self._wanted != self._applied:
+            self._apply(self._wanted)
         self._position = self._free(start, "start", generator)
         goal_position = self._free(goal, "goal", generator)
         self._goal = Goal(self.render(goal_position), goal_position.astype(np.float32))
@@ -86,7 +107,7 @@ class TwoRooms:
         """Moves by `action` (dx, dy), sliding along walls."""
         if self._position is None or self._is_last():
             raise RuntimeError("the episode is over; call reset before the next step")
-        self._position = self.move(self._position, self.action_spec.validate(action))
+        self._walk(action)
         self._steps += 1
         return self._time_step()
 
@@ -102,6 +123,71 @@ class TwoRooms:
         if self._position is None:
             raise RuntimeError("there is no distance before the first reset")
         return float(np.linalg.norm(self._position - self.goal.state))
+
+    # ------------------------------------------------------------------ keeping, trying, varying
+
+    def save_state(self) -> np.ndarray:
+        """Returns (x, y, steps so far), float64."""
+        if self._position is None:
+            raise RuntimeError("there is no state before the first reset")
+        return np.array([*self._position, self._steps], dtype=np.float64)
+
+    def load_state(self, saved: np.ndarray) -> None:
+        """Goes back to what `save_state` returned, within the same episode."""
+        self._position, self._steps = np.array(saved[:2], dtype=np.float64), int(saved[2])
+
+    def simulate(self, actions: np.ndarray) -> np.ndarray:
+        """Tries actions (horizon, 2) from where it is, and goes back.
+
+        Success and the budget of steps end nothing here.
+
+        Returns:
+            (horizon,): `distance_to_goal` after each action.
+        """
+        return simulated_distances(self, actions, self._walk)
+
+    def make_expert(self) -> Acts:
+        """Returns a policy that walks the shortest way, through the door where it must."""
+
+        def walk(
+            environment: Environment, time_step: TimeStep, generator: np.random.Generator
+        ) -> np.ndarray:
+            assert self._position is not None
+            return self.shortest_path_action(self._position, self.goal.state.astype(np.float64))
+
+        return walk
+
+    @property
+    def factors(self) -> Mapping[str, Factor]:
+        """What can vary, by name."""
+        factors = {
+            name: Factor(*_COLOUR, tuple(value / 255 for value in colour))
+            for name, colour in _LOOK.items()
+        }
+        factors["light.brightness"] = Factor((0.4,), (1.4,), (1.0,))
+        factors["position.door"] = Factor((0.2,), (0.8,), (self.door_center,))
+        factors["size.agent"] = Factor((2.0 / 64,), (3.5 / 64,), (3.5 / 64,))
+        return factors
+
+    def vary(self, values: Mapping[str, Sequence[float]]) -> None:
+        """Sets factors from the next reset on; those that are not named get their defaults.
+
+        Raises:
+            ValueError: if there is no such factor, or the value is outside its bounds.
+        """
+        self._wanted = checked_values(self.factors, values)
+
+    def _apply(self, values: Mapping[str, tuple[float, ...]]) -> None:
+        """Makes the rooms look as the factors say."""
+        (door,), (share,) = values["position.door"], values["size.agent"]
+        (light,) = values["light.brightness"]
+        self._applied = values
+        self._door_y, self.agent_radius = door * self.image_size, share * self.image_size
+        # The default colours are whole bytes: rounding them back gives exactly those.
+        colours = {name: np.round(np.array(values[name]) * 255, 6) for name in _LOOK}
+        self._agent_colour = (colours["colour.agent"] * light).clip(0, 255)
+        background = self._draw_background(*(colours[name] for name in list(_LOOK)[1:]))
+        self._background = (background * light).clip(0, 255)  # (height, width, 3) float
 
     # ------------------------------------------------------------------ geometry
 
@@ -179,7 +265,7 @@ class TwoRooms:
         y, x = np.mgrid[: self.image_size, : self.image_size] + 0.5
         distance = np.hypot(x - position[0], y - position[1])
         coverage = np.clip(self.agent_radius + 0.5 - distance, 0.0, 1.0)[..., None]
-        frame = self._background * (1 - coverage) + np.array(AGENT) * coverage
+        frame = self._background * (1 - coverage) + self._agent_colour * coverage
         return frame.round().astype(np.uint8)
 
     @property
@@ -187,20 +273,26 @@ class TwoRooms:
         """The rooms without the agent: (height, width, 3) uint8."""
         return self._background.round().astype(np.uint8)
 
-    def _draw_background(self) -> np.ndarray:
+    def _draw_background(
+        self, left_floor: np.ndarray, right_floor: np.ndarray, wall: np.ndarray
+    ) -> np.ndarray:
         size = self.image_size
         y, x = np.mgrid[:size, :size] + 0.5
         u, v = x / size, y / size
         shade = 10 * np.sin(7.1 * u + 2.3 * v) + 9 * np.sin(11.3 * v - 3.7 * u + 1.0)
-        floor = np.where((u < 0.5)[..., None], np.array(LEFT_FLOOR), np.array(RIGHT_FLOOR))
+        floor = np.where((u < 0.5)[..., None], left_floor, right_floor)
         image = floor + shade[..., None]
         outside = (np.minimum(x, y) < self._border) | (np.maximum(x, y) > size - self._border)
         inside_wall = (x > self._wall_left) & (x < self._wall_right)
-        in_door = np.abs(y - self.door_center * size) < self._door_half_height
-        image[outside | (inside_wall & ~in_door)] = WALL
+        in_door = np.abs(y - self._door_y) < self._door_half_height
+        image[outside | (inside_wall & ~in_door)] = wall
         return np.clip(image, 0, 255)
 
     # ------------------------------------------------------------------ private
+
+    def _walk(self, action: np.ndarray) -> None:
+        assert self._position is not None
+        self._position = self.move(self._position, self.action_spec.validate(action))
 
     def _time_step(self) -> TimeStep:
         assert self._position is not None
@@ -225,14 +317,14 @@ class TwoRooms:
 
     def _fits_door(self, y: float) -> bool:
         half_gap = self._door_half_height - self.agent_radius
-        return abs(y - self.door_center * self.image_size) <= half_gap
+        return abs(y - self._door_y) <= half_gap
 
     def _clear_of_wall(self, position: np.ndarray) -> bool:
         x = float(position[0])
         return x + self.agent_radius <= self._wall_left or x - self.agent_radius >= self._wall_right
 
     def _door_sides(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        y = self.door_center * self.image_size
+        y = self._door_y
         left = np.array([self._wall_left - self.agent_radius, y])
         right = np.array([self._wall_right + self.agent_radius, y])
         return (left, right) if self.room(position) == 0 else (right, left)
