@@ -5,6 +5,9 @@ jepa plan landscape --checkpoint runs/demo/world_model --start 12,50 --goal-stat
 jepa plan evaluate  --checkpoint runs/demo/world_model --tasks two_rooms --planner icem
 jepa plan record    --environment two_rooms --episodes 200 --steps 63 runs/shards
 jepa plan freeze    --environment two_rooms --tasks 100 --seed 2026 tasks.json
+jepa plan evaluate  --checkpoint runs/demo/world_model --card two_rooms --out runs/card
+jepa plan compare   runs/card runs/other_card
+jepa plan results   runs/card runs/other_card --write benchmarks.md
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from planning.verbs import evaluate, landscape, run
+from planning.verbs import compare, evaluate, freeze, landscape, results, run
 from planning.verbs.evaluate import PROTOCOLS, find_tasks
 from planning.verbs.options import OneLineParser, options_of_config
 
@@ -36,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     if name := getattr(arguments, "config", None):
         from_file = options_of_config(name, verb=verbs[words[0]])
         arguments = parser.parse_args([words[0], *from_file, *words[1:]])
+    arguments.words = words  # as they were typed, for who notes how a result came about
     try:
         return arguments.run(arguments)
     except FloatingPointError as error:  # a broken checkpoint or camera, not a fault of ours
@@ -50,7 +54,9 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     landscape.add_to(verbs)
     evaluate.add_to(verbs)
     _add_record(verbs)
-    _add_freeze(verbs)
+    freeze.add_to(verbs)
+    compare.add_to(verbs)
+    results.add_to(verbs)
     return parser, dict(verbs.choices)
 
 
@@ -63,15 +69,6 @@ def _add_record(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--seed", type=int, default=0)
     verb.add_argument("--overwrite", action="store_true")
     verb.set_defaults(run=_record)
-
-
-def _add_freeze(verbs: argparse._SubParsersAction) -> None:
-    verb = verbs.add_parser("freeze", help="draw starts and goals and write them to a file")
-    verb.add_argument("out", type=Path, help="the JSON file")
-    verb.add_argument("--environment", default="two_rooms")
-    verb.add_argument("--tasks", type=int, default=100)
-    verb.add_argument("--seed", type=int, required=True)
-    verb.set_defaults(run=_freeze)
 
 
 def _record(arguments: argparse.Namespace) -> int:
@@ -89,18 +86,6 @@ def _record(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
     )
     print(f"recorded {result.num_samples} episodes of {arguments.steps} steps: {arguments.out}")
-    return 0
-
-
-def _freeze(arguments: argparse.Namespace) -> int:
-    from planning.environments import make_environment
-    from planning.evaluation import freeze_tasks
-
-    environment = make_environment(arguments.environment)
-    tasks = freeze_tasks(
-        environment, name=arguments.out.stem, num_tasks=arguments.tasks, seed=arguments.seed
-    )
-    print(f"froze {len(tasks.tasks)} tasks: {tasks.save(arguments.out)}")
     return 0
 
 

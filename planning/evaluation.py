@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import time
@@ -25,14 +26,18 @@ class Task(NamedTuple):
     """Where to start and where to go.
 
     Attributes:
-        start: (state_dim,).
-        goal: (state_dim,).
+        start: a configuration, which is (state_dim,) where the environment has no other.
+        goal: likewise.
         group: what kind of task it is, for example "different_rooms".
+        actions: (steps, action_dim), what leads from the start to the goal, where it is known.
+        source: the episode that it is from, where it is from one.
     """
 
     start: np.ndarray
     goal: np.ndarray
     group: str
+    actions: np.ndarray | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,18 +74,18 @@ class TaskSet:
             raise ValueError(f"{path} is not a task file: {error}") from error
         if not isinstance(content, dict) or content.pop("format", None) != TASKS_FORMAT:
             raise ValueError(f"{path} is not a task file of format {TASKS_FORMAT}")
-        tasks = tuple(
-            Task(np.array(task["start"]), np.array(task["goal"]), task["group"])
-            for task in content.pop("tasks")
-        )
-        return cls(**content, tasks=tasks)
+        try:
+            tasks = tuple(_read_task(task) for task in content.pop("tasks"))
+            return cls(**content, tasks=tasks)
+        except (KeyError, TypeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(
+                f"{path} is not a task file of format {TASKS_FORMAT} ({reason})"
+            ) from error
 
     def save(self, path: str | Path) -> Path:
         """Writes JSON, one task a line."""
-        rows = ",\n  ".join(
-            json.dumps({"start": t.start.tolist(), "goal": t.goal.tolist(), "group": t.group})
-            for t in self.tasks
-        )
+        rows = ",\n  ".join(json.dumps(_task_row(task)) for task in self.tasks)
         head = {"format": TASKS_FORMAT, **{k: v for k, v in vars(self).items() if k != "tasks"}}
         Path(path).write_text(f'{json.dumps(head)[:-1]},\n "tasks": [\n  {rows}\n]}}\n')
         return Path(path)
@@ -119,10 +124,30 @@ class DrawsTasks(Protocol):
         ...
 
 
-def freeze_tasks(environment: Environment, *, name: str, num_tasks: int, seed: int) -> TaskSet:
-    """Draws tasks; the same seed draws the same ones."""
-    generator = np.random.default_rng(seed)
-    tasks = [_draw_task(environment, generator, index) for index in range(num_tasks)]
+def freeze_tasks(
+    environment: Environment, *, name: str, num_tasks: int, seed: int, group: str | None = None
+) -> TaskSet:
+    """Draws tasks; the same seed draws the same ones.
+
+    Args:
+        environment: where.
+        name: of the set.
+        num_tasks: how many.
+        seed: of all.
+        group: only tasks of this group; None: of all.
+
+    Raises:
+        ValueError: if the environment draws no task of this group.
+    """
+    generator, tasks = np.random.default_rng(seed), []
+    for index in itertools.count():
+        if len(tasks) == num_tasks:
+            break
+        task = _draw_task(environment, generator, index)
+        if group in (None, task.group):
+            tasks.append(task)
+        elif index >= 100 and not tasks:
+            raise ValueError(f"{environment.name} drew no task of the group {group!r}")
     return TaskSet(
         name=name,
         environment=environment.name,
@@ -325,6 +350,24 @@ def success_table(evaluations: Sequence[Evaluation]) -> str:
         plan = f"{e.milliseconds_per_plan:9.0f}" if e.milliseconds_per_plan else f"{'-':>9}"
         lines.append(f"{e.policy:<{width}}  {e.success!s:<19}{cells}{steps}{plan}")
     return "\n".join(lines)
+
+
+def _read_task(row: dict[str, Any]) -> Task:
+    actions = row.get("actions")
+    return Task(
+        np.array(row["start"]),
+        np.array(row["goal"]),
+        row["group"],
+        None if actions is None else np.array(actions, dtype=np.float32),
+        row.get("source", ""),
+    )
+
+
+def _task_row(task: Task) -> dict[str, Any]:
+    row = {"start": task.start.tolist(), "goal": task.goal.tolist(), "group": task.group}
+    if task.actions is not None:
+        row["actions"] = [[float(str(value)) for value in action] for action in task.actions]
+    return row | ({"source": task.source} if task.source else {})
 
 
 def _draw_task(environment: Environment, generator: np.random.Generator, index: int) -> Task:

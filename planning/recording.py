@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data_pipelines.shards import PackResult, pack_trajectories
 from data_pipelines.trajectories import Episode, TrajectorySpecification
+from planning.capabilities import HasConfiguration
 from planning.control.mpc import Policy
-from planning.types import Environment
+from planning.types import Environment, TimeStep
+
+MOVED = 1e-3  # an object moved if one of its columns changed by more, in its own unit
+RECORDING_SEEDS_BELOW = 2**31  # episodes of other seeds are what evaluations are made of
+OBJECT_PREFIXES = ("block_", "cube_", "object_", "puck_")
 
 
 def record_episodes(
@@ -46,8 +52,25 @@ def record_episodes(
         raise ValueError(
             f"num_episodes and num_steps must be at least 1, got {num_episodes} and {num_steps}"
         )
+    refuse_reserved_seed(seed)
+    specification = specification_of(environment)
+    episodes = _episodes(environment, make_policy, num_episodes, num_steps, seed)
+    return pack_trajectories(episodes, Path(out), specification=specification, overwrite=overwrite)
+
+
+def refuse_reserved_seed(seed: int) -> None:
+    """Raises ValueError if a recording with this seed could hold an episode of an evaluation."""
+    if not 0 <= seed < RECORDING_SEEDS_BELOW:
+        raise ValueError(
+            f"seed must be from 0 to {RECORDING_SEEDS_BELOW - 1}, got {seed}; those above are kept "
+            "for evaluations (docs/protocols.md)"
+        )
+
+
+def specification_of(environment: Environment) -> TrajectorySpecification:
+    """Returns what an environment says of its states and actions."""
     spec = environment.action_spec
-    specification = TrajectorySpecification(
+    return TrajectorySpecification(
         state_names=environment.state_names,
         state_units=environment.state_units,
         action_names=spec.names,
@@ -56,8 +79,74 @@ def record_episodes(
         action_high=spec.high,
         frames_per_second=environment.frames_per_second,
     )
-    episodes = _episodes(environment, make_policy, num_episodes, num_steps, seed)
-    return pack_trajectories(episodes, Path(out), specification=specification, overwrite=overwrite)
+
+
+def record_episode(
+    environment: Environment,
+    policy: Policy,
+    generator: np.random.Generator,
+    *,
+    num_steps: int,
+    key: str,
+    about: Mapping[str, Any] | None = None,
+) -> Episode:
+    """Records one episode from a random start.
+
+    Where the goal is reached or the steps of the environment are used up, it goes on from where it
+    is, at rest, with a new goal.
+
+    Args:
+        environment: records its frames, states and actions.
+        policy: acts.
+        generator: of the start, the goals and the policy.
+        num_steps: actions; there is one frame more.
+        key: of the episode, and its group.
+        about: more to be known of it. Added are "start", the configuration it began with,
+            "goals_reached", and "moving_steps", the share of the steps in which an object moved,
+            if there are objects.
+    """
+    time_step = environment.reset(generator, start=None, goal=None)
+    frames, states, actions = [time_step.frame], [time_step.state], []
+    configurations, goals_reached = [configuration_of(environment, time_step)], 0
+    while len(actions) < num_steps:
+        if time_step.is_last:
+            goals_reached += bool(time_step.is_success)
+            time_step = environment.reset(generator, start=configurations[-1], goal=None)
+            continue
+        action = environment.action_spec.validate(policy(environment, time_step, generator))
+        time_step = environment.step(action)
+        frames.append(time_step.frame)
+        states.append(time_step.state)
+        actions.append(action)
+        configurations.append(configuration_of(environment, time_step))
+    told: dict[str, Any] = {"start": configurations[0].tolist(), "goals_reached": goals_reached}
+    if columns := object_columns(environment):
+        changes = np.abs(np.diff(np.stack(configurations)[:, columns], axis=0)).max(1)
+        told["moving_steps"] = float((changes > MOVED).mean())
+    return Episode(
+        frames=np.stack(frames),
+        states=np.stack(states),
+        actions=np.stack(actions),
+        key=key,
+        frames_per_second=environment.frames_per_second,
+        group=key,
+        about={**(about or {}), **told},
+    )
+
+
+def configuration_of(environment: Environment, time_step: TimeStep) -> np.ndarray:
+    """Returns where everything is: what `reset` takes as a start."""
+    if isinstance(environment, HasConfiguration):
+        return np.array(environment.configuration, dtype=np.float64)
+    return np.asarray(time_step.state, dtype=np.float64)
+
+
+def object_columns(environment: Environment) -> list[int]:
+    """Returns which columns of a configuration are of objects, not of the robot: names tell."""
+    names = environment.state_names
+    if isinstance(environment, HasConfiguration):
+        names = environment.configuration_names
+    return [index for index, name in enumerate(names) if name.startswith(OBJECT_PREFIXES)]
 
 
 def _episodes(
@@ -68,34 +157,10 @@ def _episodes(
     seed: int,
 ) -> Iterator[Episode]:
     for index in range(num_episodes):
-        generator = np.random.default_rng((seed, index))
-        yield _episode(environment, make_policy(), generator, num_steps, index)
-
-
-def _episode(
-    environment: Environment,
-    policy: Policy,
-    generator: np.random.Generator,
-    num_steps: int,
-    index: int,
-) -> Episode:
-    time_step = environment.reset(generator, start=None, goal=None)
-    frames, states, actions = [time_step.frame], [time_step.state], []
-    while len(actions) < num_steps:
-        if time_step.is_last:
-            state = np.asarray(time_step.state, dtype=np.float64)
-            time_step = environment.reset(generator, start=state, goal=None)
-            continue
-        action = environment.action_spec.validate(policy(environment, time_step, generator))
-        time_step = environment.step(action)
-        frames.append(time_step.frame)
-        states.append(time_step.state)
-        actions.append(action)
-    return Episode(
-        frames=np.stack(frames),
-        states=np.stack(states),
-        actions=np.stack(actions),
-        key=f"{environment.name}-{index:06d}",
-        frames_per_second=environment.frames_per_second,
-        group=f"{environment.name}-{index:06d}",
-    )
+        yield record_episode(
+            environment,
+            make_policy(),
+            np.random.default_rng((seed, index)),
+            num_steps=num_steps,
+            key=f"{environment.name}-{index:06d}",
+        )

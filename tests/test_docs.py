@@ -25,12 +25,13 @@ def commands(page):
 PAGES_THAT_RUN = [
     page
     for page in PAGES
-    if (page.parent.name == "data" or page.name == "planning.md") and commands(page)
+    if (page.parent.name == "data" or page.name in ("planning.md", "protocols.md"))
+    and commands(page)
 ]
 
 
 def test_there_are_pages_that_run():
-    expected = {"own_videos.md", "lerobot.md", "video_lists.md", "planning.md"}
+    expected = {"own_videos.md", "lerobot.md", "video_lists.md", "planning.md", "protocols.md"}
     assert expected <= {p.name for p in PAGES_THAT_RUN}
 
 

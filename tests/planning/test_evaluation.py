@@ -125,3 +125,17 @@ def test_record_and_freeze_are_commands(tmp_path, capsys):
     assert "recorded 2 episodes of 5 steps" in capsys.readouterr().out
     assert main(["freeze", "--tasks", "4", "--seed", "1", str(tmp_path / "four.json")]) == 0
     assert len(TaskSet.load(tmp_path / "four.json").tasks) == 4
+
+
+def test_tasks_of_one_group_are_drawn_until_there_are_enough():
+    apart = freeze_tasks(TwoRooms(), name="x", num_tasks=5, seed=3, group="different_rooms")
+    assert [task.group for task in apart.tasks] == ["different_rooms"] * 5
+    with pytest.raises(ValueError, match="two_rooms drew no task of the group 'upstairs'"):
+        freeze_tasks(TwoRooms(), name="x", num_tasks=1, seed=3, group="upstairs")
+
+
+def test_a_task_file_whose_tasks_are_incomplete_is_named(tasks, tmp_path):
+    path = tasks.save(tmp_path / "few.json")
+    path.write_text(path.read_text().replace('"goal"', '"gaol"', 1))
+    with pytest.raises(ValueError, match=r"few.json is not a task file of format 1 \(KeyError"):
+        TaskSet.load(path)

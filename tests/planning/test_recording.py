@@ -1,12 +1,16 @@
 """Recorded episodes, read back through the data pipelines."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from data_pipelines.datamodules import TrajectoryDataModule
 from data_pipelines.tar_headers import ShardError
+from planning.actions.space import ActionSpec
 from planning.baselines import StickyRandom
-from planning.recording import record_episodes
+from planning.recording import object_columns, record_episode, record_episodes
+from planning.types import TimeStep
 
 
 def record(environment, out, *, num_episodes=4, num_steps=20, seed=0, **options):
@@ -176,3 +180,41 @@ def test_a_policy_whose_action_is_not_finite_stops_the_recording(rooms, tmp_path
 
     with pytest.raises(ValueError, match="action must be finite"):
         record(rooms(), tmp_path, policy=broken)
+
+
+class PushedCart:
+    """A robot at x pushes a cart that stands at 3; the joint is no object."""
+
+    name = "pushed_cart"
+    frames_per_second = 10.0
+    state_names, state_units = ("x",), ("metre",)
+    configuration_names = ("joint", "object_x")
+    action_spec = ActionSpec(("dx",), ("metre",), (-1.0,), (1.0,))
+    goal = None
+
+    def reset(self, generator, *, start=None, goal=None):
+        self.configuration = np.array([0.0, 3.0]) if start is None else start
+        return self.step(np.zeros(1))
+
+    def step(self, action):
+        joint = self.configuration[0] + float(action[0])
+        self.configuration = np.array([joint, max(joint, self.configuration[1])])
+        frame = np.zeros((16, 16, 3), dtype=np.uint8)
+        return TimeStep(frame, self.configuration[:1].astype(np.float32), False, False)
+
+
+def test_an_episode_says_where_it_began_and_how_often_an_object_moved():
+    episode = record_episode(
+        PushedCart(), lambda *_: np.ones(1), np.random.default_rng(0), num_steps=5, key="cart"
+    )
+    assert episode.about == {"start": [0.0, 3.0], "goals_reached": 0, "moving_steps": 0.4}
+    assert episode.group == "cart"
+
+
+@pytest.mark.parametrize(
+    ("names", "columns"),
+    [(("agent_x", "block_x", "block_angle"), [1, 2]), (("shoulder", "wrist"), []),
+     (("joint1", "cube_x", "gripper_command"), [1])],
+)  # fmt: skip
+def test_objects_are_known_by_their_names(names, columns):
+    assert object_columns(SimpleNamespace(state_names=names)) == columns

@@ -1,0 +1,1 @@
+"""Planning numbers that somebody else can reproduce: protocol cards, controls, comparisons."""

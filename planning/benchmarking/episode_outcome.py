@@ -1,0 +1,164 @@
+"""What is kept of an episode under a card, and what many of them add up to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from planning.benchmarking.protocol_card import ProtocolCard
+from planning.control.mpc import EpisodeRecord
+from planning.evaluation import Rate, Task
+
+# What another machine, or another load of this one, may change.
+TIMINGS = ("seconds_per_plan", "rollouts_per_second")
+
+
+@dataclass(frozen=True)
+class EpisodeOutcome:
+    """One episode.
+
+    Attributes:
+        task: its index in the task file.
+        group: of the task.
+        is_success: by the card's test.
+        is_success_at_any_step: after at least one action.
+        is_success_at_last_step: of the budget.
+        first_success_step: actions until the first success; None: there was none.
+        was_solved_at_start: before any action.
+        final_distance: to the goal, in the card's unit.
+        least_distance: after at least one action.
+        num_steps: actions.
+        num_plans: how often it planned.
+        seconds_per_plan: median; None if nothing was planned.
+        rollouts_per_second: imagined sequences over the time of all plans.
+        plan_warnings: how often plans said what.
+        actions: (steps, action_dim), what was done; not in the file.
+    """
+
+    task: int
+    group: str
+    is_success: bool
+    is_success_at_any_step: bool
+    is_success_at_last_step: bool
+    first_success_step: int | None
+    was_solved_at_start: bool
+    final_distance: float
+    least_distance: float
+    num_steps: int
+    num_plans: int
+    seconds_per_plan: float | None
+    rollouts_per_second: float | None
+    plan_warnings: dict[str, int]
+    actions: np.ndarray = field(repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        card: ProtocolCard,
+        task: Task,
+        index: int,
+        record: EpisodeRecord,
+        distances: Sequence[float],
+    ) -> EpisodeOutcome:
+        """Judges an episode by the distances after its reset and after each of its steps."""
+        is_near = [distance < card.success.within for distance in distances]
+        seconds = [one.plan.seconds for one in record.plans]
+        rollouts = sum(one.plan.num_rollouts for one in record.plans)
+        return cls(
+            task=index,
+            group=task.group,
+            is_success=card.is_success(list(distances)),
+            is_success_at_any_step=any(is_near[1:]),
+            is_success_at_last_step=is_near[-1],
+            first_success_step=next((step for step, near in enumerate(is_near) if step and near),
+                                    None),
+            was_solved_at_start=is_near[0],
+            final_distance=float(distances[-1]),
+            least_distance=float(min(distances[1:])),
+            num_steps=record.num_steps,
+            num_plans=len(record.plans),
+            seconds_per_plan=float(np.median(seconds)) if seconds else None,
+            rollouts_per_second=rollouts / sum(seconds) if seconds else None,
+            plan_warnings=dict(Counter(w for one in record.plans for w in one.plan.warnings)),
+            actions=np.stack(record.actions),
+        )  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the actions."""
+        return {key: value for key, value in asdict(self).items() if key != "actions"}
+
+
+@dataclass(frozen=True)
+class PolicyOutcome:
+    """One policy on the tasks of a card.
+
+    Attributes:
+        policy: its name.
+        kind: the planner under test, or a control.
+        episodes: one per task, in order.
+        seconds: wall-clock time of all.
+        note: what a reader of its numbers should know.
+    """
+
+    policy: str
+    kind: str
+    episodes: tuple[EpisodeOutcome, ...]
+    seconds: float
+    note: str = ""
+
+    @property
+    def success(self) -> Rate:
+        """By the card's test."""
+        return Rate.of([episode.is_success for episode in self.episodes])
+
+    def summary(self) -> dict[str, Any]:
+        """Returns rates with their intervals, distances and times."""
+        episodes = self.episodes
+        groups = sorted({episode.group for episode in episodes})
+        final = [episode.final_distance for episode in episodes]
+        return {
+            "policy": self.policy,
+            "kind": self.kind,
+            "note": self.note,
+            "success": self.success._asdict(),
+            "success_at_any_step": _rate(episodes, "is_success_at_any_step"),
+            "success_at_last_step": _rate(episodes, "is_success_at_last_step"),
+            "solved_at_start": _rate(episodes, "was_solved_at_start"),
+            "groups": {
+                group: _rate([e for e in episodes if e.group == group], "is_success")
+                for group in groups
+            },
+            "final_distance": {"median": float(np.median(final)), "mean": float(np.mean(final))},
+            "seconds_per_plan": _median(episodes, "seconds_per_plan"),
+            "rollouts_per_second": _median(episodes, "rollouts_per_second"),
+            "plan_warnings": dict(sum((Counter(e.plan_warnings) for e in episodes), Counter())),
+            "outcomes_sha256": fingerprint([episode.to_json() for episode in episodes]),
+            "seconds": self.seconds,
+        }
+
+
+def fingerprint(episodes: Sequence[dict[str, Any]]) -> str:
+    """Returns a hash of what happened in episodes, whatever time it took."""
+    kept = [{k: v for k, v in episode.items() if k not in TIMINGS} for episode in episodes]
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def by_rule(episodes: Sequence[EpisodeOutcome]) -> dict[str, EpisodeOutcome]:
+    """Returns the worst, the median and the best episode by final distance; ties by their order."""
+    ranked = sorted(episodes, key=lambda episode: (episode.final_distance, episode.task))
+    return {"worst": ranked[-1], "median": ranked[(len(ranked) - 1) // 2], "best": ranked[0]}
+
+
+def _rate(episodes: Sequence[EpisodeOutcome], name: str) -> dict[str, float]:
+    return Rate.of([getattr(episode, name) for episode in episodes])._asdict()
+
+
+def _median(episodes: Sequence[EpisodeOutcome], name: str) -> float | None:
+    values = [value for e in episodes if (value := getattr(e, name)) is not None]
+    return float(np.median(values)) if values else None

@@ -1,0 +1,140 @@
+"""The page of results, written from run folders: nobody types a number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from planning.benchmarking.protocol_card import ProtocolCard
+from planning.benchmarking.run_folder import RunFolder
+
+HEAD = """# Benchmarks
+
+Written by `jepa plan results`; do not edit. Every row is one run of `jepa plan evaluate --card`, on
+the frozen starts and goals of a protocol card (`planning/protocols/`, docs/protocols.md). Intervals
+are 95 % Wilson intervals. Any step and last step are two ways of judging; success is the one that
+the card prescribes. Controls are on the same starts. Numbers of others stand here only where the
+card says that the protocol is the same, and our run kept to it."""
+
+
+def results_page(runs: Sequence[RunFolder]) -> str:
+    """Returns the page in Markdown: a section for each card and version.
+
+    Raises:
+        ValueError: if there are no runs.
+    """
+    if not runs:
+        raise ValueError("there are no runs to write about; give at least one folder")
+    titles = sorted({run.title for run in runs})
+    sections = [_section(title, [run for run in runs if run.title == title]) for title in titles]
+    return "\n\n".join([HEAD, *sections]) + "\n"
+
+
+def _section(title: str, runs: Sequence[RunFolder]) -> str:
+    card = runs[0].card
+    lines = [
+        f"## {title}",
+        "",
+        f"{card['described']}. Source: {card['source']}.",
+        "",
+        "| policy | planner | success | any step | last step | final distance | s per plan | n |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for number, run in enumerate(runs, start=1):
+        lines += _rows(run, number)
+    rows = _published(runs)
+    lines += rows
+    lines += ["", *(_footnote(run, number) for number, run in enumerate(runs, start=1))]
+    if rows:
+        lines += _differences(card)
+    return "\n".join(lines)
+
+
+def _rows(run: RunFolder, number: int) -> list[str]:
+    rows = []
+    for policy in run.summary["policies"]:
+        is_planner = policy["kind"] == "planner"
+        model = run.summary["checkpoint"]["name"]
+        name = f"**{model}** [{number}]" if is_planner else f"{policy['policy']} [{number}]"
+        plans = is_planner or policy["policy"] in ("untrained", "oracle")
+        setup = run.summary["planner" if policy["policy"] != "oracle" else "oracle_planner"]
+        rows.append(_row(name, setup["name"] if plans else "", policy, run.card["unit"]))
+    for name in run.summary["not_run"]:
+        rows.append(f"| {name} [{number}] | | not run | | | | | |")
+    return rows
+
+
+def _row(name: str, planner: str, policy: Mapping[str, Any], unit: str) -> str:
+    seconds = policy["seconds_per_plan"]
+    cells = (
+        name,
+        planner,
+        _rate(policy["success"]),
+        f"{policy['success_at_any_step']['rate']:.0%}",
+        f"{policy['success_at_last_step']['rate']:.0%}",
+        f"{policy['final_distance']['median']:.3g} {unit}",
+        "" if seconds is None else f"{seconds:.3g}",
+        str(policy["success"]["episodes"]),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _published(runs: Sequence[RunFolder]) -> list[str]:
+    """Returns rows of published numbers, if they may stand beside ours."""
+    card = runs[0].card
+    if not card["is_comparable"] or all(run.summary["deviations"] for run in runs):
+        return []
+    return [
+        f"| {row['model']} (published) | {row['planner']} | {row['success']:.0%}, "
+        f"{row['citation']} | | | | | {row['episodes']} |"
+        for row in card["published"]
+    ]
+
+
+def _footnote(run: RunFolder, number: int) -> str:
+    summary = run.summary
+    machine = summary["hardware"]
+    parts = [
+        f"- [{number}] `{summary['command']}`",
+        f"weights {summary['checkpoint']['sha256'][:12]}",
+        f"{machine.get('gpu', machine['cpu'])}, {machine['threads']} threads",
+        f"jepa-planning {summary['versions'].get('jepa-planning', 'unknown')}, "
+        f"torch {summary['versions'].get('torch', 'unknown')}",
+    ]
+    if (minutes := summary["training_minutes"]) is not None:
+        parts.append(f"trained in {minutes:g} minutes")
+    if summary["deviations"]:
+        parts.append(f"**deviates from the card**: {'; '.join(summary['deviations'])}")
+    for name, reason in summary["not_run"].items():
+        parts.append(f"{name} not run: {reason}")
+    return "; ".join(parts) + "."
+
+
+def _differences(card: Mapping[str, Any]) -> list[str]:
+    if not card["differences"]:
+        return []
+    return ["", f"Ours differs from the published protocol in: {'; '.join(card['differences'])}."]
+
+
+def card_facts(card: ProtocolCard) -> dict[str, Any]:
+    """Returns what a summary, and this page, say of a card."""
+    return {
+        "name": card.name,
+        "version": card.version,
+        "sha256": card.sha256,
+        "tasks_sha256": card.tasks.sha256,
+        "source": card.source,
+        "described": (
+            f"{card.goal.described}; {card.budget_steps} steps, a plan of {card.horizon_steps} of "
+            f"which {card.execute_steps} are executed; success within {card.success.within:g} "
+            f"{card.success.unit} at {card.success.judged_at.replace('_', ' ')}"
+        ),
+        "unit": card.success.unit,
+        "is_comparable": card.is_comparable,
+        "differences": list(card.differences),
+        "published": [vars(row) for row in card.published],
+    }
+
+
+def _rate(rate: Mapping[str, float]) -> str:
+    return f"{rate['rate']:.0%} [{rate['low']:.0%}, {rate['high']:.0%}]"

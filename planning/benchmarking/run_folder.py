@@ -1,0 +1,110 @@
+"""What a run under a card leaves behind: summary.json, and the episodes of every policy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from planning.benchmarking.episode_outcome import PolicyOutcome, fingerprint
+
+RUN_FORMAT = 1
+SUMMARY, EPISODES = "summary.json", "episodes"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder that `jepa plan evaluate --card` wrote.
+
+    Attributes:
+        path: of the folder.
+        summary: the content of summary.json.
+    """
+
+    path: Path
+    summary: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, path: str | Path) -> RunFolder:
+        """Reads a folder.
+
+        Raises:
+            FileNotFoundError: if there is no summary.
+            ValueError: if it is not one of this format.
+        """
+        file = Path(path) / SUMMARY
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{path} holds no {SUMMARY}; give a folder that `jepa plan evaluate --card ... "
+                "--out FOLDER` wrote"
+            )
+        try:
+            summary = json.loads(file.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{file} is not JSON: {error}") from error
+        if not isinstance(summary, dict) or summary.get("format") != RUN_FORMAT:
+            raise ValueError(f"{file} is not the summary of a run (format {RUN_FORMAT})")
+        return cls(Path(path), summary)
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """Name, version and hashes of the card."""
+        return self.summary["card"]
+
+    @property
+    def title(self) -> str:
+        """Of the card: "pusht_swm v1"."""
+        return f"{self.card['name']} v{self.card['version']}"
+
+    @property
+    def policies(self) -> list[str]:
+        """Names of what was played, the planner first."""
+        return [policy["policy"] for policy in self.summary["policies"]]
+
+    def policy(self, name: str) -> Mapping[str, Any]:
+        """Returns the summary of one policy.
+
+        Raises:
+            ValueError: if it was not played.
+        """
+        for policy in self.summary["policies"]:
+            if policy["policy"] == name:
+                return policy
+        raise ValueError(f"{self.path}: no policy {name!r}; there are: {', '.join(self.policies)}")
+
+    def episodes(self, policy: str) -> list[dict[str, Any]]:
+        """Returns the episodes of one policy, in the order of the tasks.
+
+        Raises:
+            ValueError: if it was not played, or the episodes are not those of the summary.
+        """
+        expected = self.policy(policy)["outcomes_sha256"]
+        rows = json.loads((self.path / EPISODES / f"{policy}.json").read_text(encoding="utf-8"))
+        if fingerprint(rows) != expected:
+            raise ValueError(
+                f"{self.path}: the episodes of {policy} are not those of {SUMMARY}; evaluate again"
+            )
+        return rows
+
+
+def write_run(
+    folder: Path, outcomes: Sequence[PolicyOutcome], facts: Mapping[str, Any]
+) -> RunFolder:
+    """Writes the episodes of each policy, then the summary.
+
+    Args:
+        folder: is there.
+        outcomes: of the planner and of the controls.
+        facts: everything else that belongs into the summary.
+    """
+    (folder / EPISODES).mkdir(exist_ok=True)
+    for outcome in outcomes:
+        rows = ",\n ".join(json.dumps(episode.to_json()) for episode in outcome.episodes)
+        file = folder / EPISODES / f"{outcome.policy}.json"
+        file.write_text(f"[\n {rows}\n]\n", encoding="utf-8")
+    policies = [outcome.summary() for outcome in outcomes]
+    summary = {"format": RUN_FORMAT, **facts, "policies": policies}
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    return RunFolder.load(folder)

@@ -1,0 +1,93 @@
+"""An environment that goes on after a success, and keeps note of every distance.
+
+Protocols disagree on when to judge: at any step, at the last one, after each plan. Who has all
+distances can judge by any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from planning.actions.space import ActionSpec
+from planning.types import Environment, Goal, TimeStep
+
+
+class WholeBudget:
+    """An environment whose episodes last exactly `max_steps`.
+
+    By the contract of environments an episode succeeds, and ends, where `distance_to_goal` is below
+    `success_distance`. Nothing is below zero: so long as the environment acts, that is its success
+    distance. It has its own one back before anybody asks for a distance.
+
+    Args:
+        environment: does everything else; its budget is set.
+        max_steps: the budget.
+        success_distance: what counts as a success here.
+
+    Attributes:
+        distances: to the goal, after the reset and after each step of this episode.
+    """
+
+    def __init__(
+        self, environment: Environment, *, max_steps: int, success_distance: float
+    ) -> None:
+        self.environment = environment
+        environment.max_steps = max_steps
+        self.max_steps, self.success_distance = max_steps, success_distance
+        self.name, self.image_size = environment.name, environment.image_size
+        self.frames_per_second = environment.frames_per_second
+        self.state_names, self.state_units = environment.state_names, environment.state_units
+        self.distances: list[float] = []
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        """That of the environment."""
+        return self.environment.action_spec
+
+    @property
+    def goal(self) -> Goal:
+        """The goal of this episode."""
+        return self.environment.goal
+
+    def reset(
+        self, generator: np.random.Generator, *, start: np.ndarray | None, goal: np.ndarray | None
+    ) -> TimeStep:
+        """Starts an episode; see `planning.types.Environment`."""
+        self.distances = []
+        with self._without_success():
+            time_step = self.environment.reset(generator, start=start, goal=goal)
+        return self._noted(time_step)
+
+    def step(self, action: np.ndarray) -> TimeStep:
+        """Acts once. Raises RuntimeError when the budget is spent."""
+        with self._without_success():
+            time_step = self.environment.step(action)
+        return self._noted(time_step)
+
+    def distance_to_goal(self) -> float:
+        """How far the true state is from the goal."""
+        return self.environment.distance_to_goal()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever else it offers
+        if name == "environment":  # not there yet, while a copy is made
+            raise AttributeError(name)
+        return getattr(self.environment, name)
+
+    @contextmanager
+    def _without_success(self) -> Iterator[None]:
+        own = self.environment.success_distance
+        self.environment.success_distance = 0.0
+        try:
+            yield
+        finally:
+            self.environment.success_distance = own
+
+    def _noted(self, time_step: TimeStep) -> TimeStep:
+        distance = self.environment.distance_to_goal()
+        self.distances.append(distance)
+        is_last = len(self.distances) > self.max_steps
+        return time_step._replace(is_success=distance < self.success_distance, is_last=is_last)

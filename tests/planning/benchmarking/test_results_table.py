@@ -1,0 +1,77 @@
+import pytest
+
+from planning.benchmarking.results_table import card_facts, results_page
+from planning.benchmarking.run_folder import RunFolder
+
+PUBLISHED = [{"model": "Their-WM", "success": 0.75, "episodes": 50, "citation": "arXiv:1, Tab. 2"}]
+
+
+def policy(name, kind="control", rate=0.5, seconds=None):
+    interval = {
+        "rate": rate,
+        "low": rate - 0.1,
+        "high": rate + 0.1,
+        "successes": 1,
+        "episodes": 200,
+    }
+    return {
+        "policy": name, "kind": kind, "success": interval, "success_at_any_step": interval,
+        "success_at_last_step": {**interval, "rate": rate / 2}, "seconds_per_plan": seconds,
+        "final_distance": {"median": 2.5},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def run_of(load_card, tmp_path):
+    def make(*, deviations=(), title=None, **changes):
+        card = card_facts(load_card(**changes))
+        summary = {
+            "card": card if title is None else {**card, "name": title},
+            "deviations": list(deviations),
+            "command": "jepa plan evaluate --card few",
+            "planner": {"name": "cem"},
+            "oracle_planner": {"name": "icem"},
+            "checkpoint": {"name": "our_model", "sha256": "0123456789abcdef"},
+            "training_minutes": 12.5,
+            "versions": {"jepa-planning": "0.1", "torch": "2.9"},
+            "hardware": {"cpu": "a processor", "threads": 2},
+            "not_run": {"cloning": "no data"},
+            "policies": [policy("planner", "planner", 0.9, 0.25), policy("oracle", rate=0.6)],
+        }
+        return RunFolder(tmp_path, summary)
+
+    return make
+
+
+def test_the_page_holds_rates_with_intervals_times_commands_and_hardware(run_of):
+    page = results_page([run_of()])
+    assert "## few v1" in page and "Source: nobody, Sec. 0" in page
+    row = "| **our_model** [1] | cem | 90% [80%, 100%] | 90% | 45% | 2.5 pixel | 0.25 | 200 |"
+    assert row in page
+    assert "| oracle [1] | icem | 60% [50%, 70%]" in page
+    assert "| cloning [1] | | not run |" in page and "cloning not run: no data" in page
+    assert "`jepa plan evaluate --card few`; weights 0123456789ab; a processor, 2 threads" in page
+    assert "trained in 12.5 minutes" in page
+
+
+def test_published_numbers_stand_beside_ours_only_where_the_protocol_is_the_same(run_of):
+    same = {"is_comparable": True, "published": PUBLISHED, "differences": ["other starts"]}
+    row = "| Their-WM (published) |  | 75%, arXiv:1, Tab. 2 |"
+    assert row in results_page([run_of(**same)])
+    assert "differs from the published protocol in: other starts." in results_page([run_of(**same)])
+    assert "Their-WM" not in results_page([run_of(**{**same, "is_comparable": False})])
+    deviating = results_page([run_of(deviations=["num_samples 8 (card: 300)"], **same)])
+    assert "Their-WM" not in deviating
+    assert "**deviates from the card**: num_samples 8 (card: 300)" in deviating
+
+
+def test_each_card_has_a_section_of_its_own_in_the_order_of_names(run_of):
+    page = results_page([run_of(title="walls"), run_of(title="doors"), run_of(title="walls")])
+    sections = [line for line in page.splitlines() if line.startswith("## ")]
+    assert sections == ["## doors v1", "## walls v1"]
+    assert page.count("**our_model** [2]") == 1
+
+
+def test_there_must_be_a_run_to_write_about():
+    with pytest.raises(ValueError, match="there are no runs to write about"):
+        results_page([])
