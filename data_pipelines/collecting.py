@@ -21,7 +21,11 @@ def add_verbs(verbs: Any, parents: Sequence[argparse.ArgumentParser]) -> None:  
         parents: parsers of the options that all verbs have.
     """
     verb = verbs.add_parser(
-        "collect", parents=parents, help="record a Gymnasium environment into shards"
+        "collect",
+        parents=parents,
+        help="record an environment, Gymnasium's or ours, into shards",
+        description="Records a Gymnasium environment into trajectory shards. Of our own, such as "
+        "two_rooms: `jepa data collect --env two_rooms --help`.",
     )
     verb.add_argument("out", help="where the shards go")
     verb.add_argument("--env", required=True, help="such as Pendulum-v1, or module:Name-v0")

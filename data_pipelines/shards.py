@@ -10,6 +10,7 @@ import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -124,9 +125,11 @@ def trajectory_sample(
     rate = episode.frames_per_second
     metadata = VideoMetadata(num_frames, rate, num_frames / rate, height, width)
     sample = Sample(episode.key, "", {}, metadata, source=source, group=episode.group)
-    remarks = {"remarks": list(episode.remarks)} if episode.remarks else {}
+    more: dict[str, Any] = {"remarks": list(episode.remarks)} if episode.remarks else {}
+    if episode.about:
+        more["about"] = dict(episode.about)
     values = sample_json(
-        sample, num_bytes=len(video), specification=specification.to_json(), **remarks
+        sample, num_bytes=len(video), specification=specification.to_json(), **more
     )
     return sample, {
         "mp4": video,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -129,6 +129,7 @@ class Episode:
         frames_per_second: rate of the frames.
         group: what must stay together when a set is split, such as the robot or the seed.
         remarks: what a reader of the set should know of it, such as an end that was cut off.
+        about: more to be known of it, as JSON can hold it, such as how it can be simulated again.
     """
 
     frames: np.ndarray
@@ -138,6 +139,7 @@ class Episode:
     frames_per_second: float
     group: str = ""
     remarks: tuple[str, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def joined_names(names: tuple[str, ...], stride: int) -> tuple[str, ...]:

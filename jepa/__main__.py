@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import itertools
+import re
 import sys
 from typing import NamedTuple
 
@@ -54,6 +56,8 @@ VERBS = {
 }
 # `jepa predict` on files of one's own needs no config.
 PREDICT_FILES = Verb("jepa.feature_extraction", "tokens of videos and images")
+# `jepa data collect` of an environment of ours; data_pipelines knows those of Gymnasium only.
+COLLECT = Verb("planning.verbs.collect", "our environments into trajectory shards")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -89,7 +93,11 @@ def _dispatch(arguments: list[str], *, debug: bool) -> int:
     if name not in VERBS:
         print(f"error: {unknown_verb(name)}", file=sys.stderr)
         return 2
-    verb = PREDICT_FILES if name == "predict" and _names_files(rest) else VERBS[name]
+    verb = VERBS[name]
+    if name == "predict" and _names_files(rest):
+        verb = PREDICT_FILES
+    if name == "data" and _collects_ours(rest):
+        verb = COLLECT
     if verb.keeps_verb:
         rest = [name, *rest]
     with command_line.ended_at_once_by_interrupt():
@@ -103,6 +111,15 @@ def _names_files(options: list[str]) -> bool:
     """True if videos or images are named, or if the options of `jepa predict` are asked for."""
     named = {option.partition("=")[0] for option in options}
     return named <= {"-h", "--help"} or not named.isdisjoint(("--video", "--image"))
+
+
+def _collects_ours(words: list[str]) -> bool:
+    """True if `collect` names an environment of ours: Gymnasium's have a version, or a module."""
+    if words[:1] != ["collect"]:
+        return False
+    named = [word.partition("=")[2] for word in words if word.startswith("--env=")]
+    named += [after for word, after in itertools.pairwise(words) if word == "--env"]
+    return bool(named) and re.search(r":|-v\d+$", named[-1]) is None
 
 
 def help_text() -> str:

@@ -168,3 +168,47 @@ def test_a_tiny_world_model_config_trains_and_leaves_its_dynamics(
     named_class = written.get("dynamics", {}).get("class_path", "x.ActionConditionedPredictor")
     assert type(world.dynamics).__name__ == named_class.rpartition(".")[2]
     assert world.context_frames == written.get("context_frames", 1)
+
+
+@pytest.fixture(scope="module")
+def long_trajectories(tmp_path_factory):
+    """Trajectories of 40 frames of 64 pixels, packed: enough for six frames, five steps apart."""
+    folder = tmp_path_factory.mktemp("long")
+    episodes = moving_shape_episodes(num_episodes=4, num_frames=40, size=64)
+    pack_trajectories(episodes, folder / "shards", specification=MOVING_SHAPE_SPECIFICATION)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["pusht_sigreg", "pusht_vicreg"])
+def test_a_joint_recipe_of_pusht_trains_on_blocks_of_five_actions(
+    name, long_trajectories, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    trajectories = "--data.trajectories.init_args"
+    options = [f"{trajectories}.shards", str(long_trajectories / "shards"),
+               f"{trajectories}.clip_length_frames", "7", "--data.batch_size", "8",
+               "--trainer.max_steps", "2", "--trainer.accelerator", "cpu"]  # fmt: skip
+    config = str(CONFIGS / "world_model" / f"{name}.yaml")
+    assert main(["fit", "--config", config, *options]) == 0, capsys.readouterr().err
+    world = load_world_model(tmp_path / "runs" / "world_model" / name)
+    assert world.actions is not None
+    assert (world.actions.mode, world.actions.num_steps) == ("concatenate", 5)
+    assert world.dynamics.state_dim == 0  # the state would hold the pose of the T
+
+
+def test_the_frozen_recipe_of_pusht_trains_on_its_own_encoder(
+    long_trajectories, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    shards = str(long_trajectories / "shards")
+    few = ["--trainer.max_steps", "2", "--trainer.accelerator", "cpu"]
+    first = ["fit", "--config", str(CONFIGS / "pretrain" / "pusht.yaml"), "--data.shards", shards,
+             "--data.batch_size", "4", *few]  # fmt: skip
+    assert main(first) == 0, capsys.readouterr().err
+    options = ["--data.trajectories.init_args.shards", shards, "--data.batch_size", "8",
+               "--data.trajectories.init_args.clip_length_frames", "7",
+               "--model.latents.init_args.num_features", "4"]  # fmt: skip
+    config = str(CONFIGS / "world_model" / "pusht_frozen_jepa.yaml")
+    assert main(["fit", "--config", config, *options, *few]) == 0, capsys.readouterr().err
+    world = load_world_model(tmp_path / "runs" / "world_model" / "pusht_frozen_jepa")
+    assert world.actions is not None and world.actions.num_steps == 5

@@ -69,6 +69,25 @@ def test_a_verb_that_stands_alone_learns_its_name_and_reads_debug_itself(monkeyp
     assert seen == [(["info", "--debug"], "jepa data")]
 
 
+@pytest.mark.parametrize(
+    ("words", "is_ours"),
+    [
+        (["--env", "two_rooms", "out"], True),
+        (["--env=two_rooms", "out"], True),
+        (["out", "--env", "two_room"], True),  # misspelt: who knows ours should say so
+        (["--env", "Pendulum-v1", "out"], False),
+        (["--env", "mine:Task", "out"], False),
+        (["--help"], False),
+    ],
+)
+def test_collecting_goes_to_who_knows_the_environment(words, is_ours, monkeypatch):
+    seen = []
+    monkeypatch.setattr("planning.verbs.collect.main", lambda argv: seen.append("ours") or 0)
+    monkeypatch.setattr("data_pipelines.__main__.main", lambda argv, program: seen.append("") or 0)
+    assert main(["data", "collect", *words]) == 0
+    assert seen == ["ours" if is_ours else ""]
+
+
 def test_an_exit_code_is_handed_on():
     def stop(_):
         raise SystemExit(3)
