@@ -35,8 +35,15 @@ def test_there_are_pages_that_run():
     assert expected <= {p.name for p in PAGES_THAT_RUN}
 
 
+def page_param(page):
+    """A page; the one that plays six controls takes long."""
+    is_long = page.stem == "protocols" and "LONG_TESTS" not in os.environ
+    reason = "LONG_TESTS=1 runs it"
+    return pytest.param(page, id=page.stem, marks=pytest.mark.skipif(is_long, reason=reason))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES_THAT_RUN, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", map(page_param, PAGES_THAT_RUN))
 def test_the_commands_of_a_page_run(page, tmp_path, request):
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -93,7 +93,7 @@ class Attention(nn.Module):
             for part, turn in zip((own, shared), tables, strict=True)
         )
         queries, keys, values = (
-            torch.cat((mine, everyones.expand(len(own), -1, -1, -1)), dim=2)
+            torch.cat((mine, everyones.expand(own.shape[0], -1, -1, -1)), dim=2)
             for mine, everyones in zip(of_own, of_all, strict=True)
         )
         pieces = (*past, (keys, values))
@@ -109,8 +109,8 @@ class Attention(nn.Module):
     ) -> Tensor:
         """Attends to all pieces, from the tokens whose output is wanted; see `forward`."""
         keys, values = pieces[0]
-        if len(pieces) > 1:
-            keys, values = (_joined(part, len(queries)) for part in zip(*pieces, strict=True))
+        if len(pieces) > 1:  # (not len() of a tensor below: it would fix the batch of an export)
+            keys, values = (_joined(part, queries.shape[0]) for part in zip(*pieces, strict=True))
         if first_output:
             queries = queries[:, :, first_output:]
             is_visible = None if is_visible is None else is_visible[first_output:]
@@ -178,7 +178,8 @@ class Block(nn.Module):
             needs_cache=needs_cache,
             first_output=first_output,
         )
-        x = torch.cat((own, shared.expand(len(own), -1, -1)), dim=1)[:, first_output:] + attended
+        x = torch.cat((own, shared.expand(own.shape[0], -1, -1)), dim=1)
+        x = x[:, first_output:] + attended
         del attended
         return x + self.mlp(self.norm2(x)), cache
 

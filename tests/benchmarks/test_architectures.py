@@ -108,6 +108,7 @@ def test_a_demo_that_is_not_there_is_asked_for(benchmark, tmp_path):
         benchmark.main(["--demo", str(tmp_path)])
 
 
+@pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it")
 def test_a_fit_that_fails_names_its_log(benchmark, demo, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "CONFIGS", {"AC transformer": "nothing.yaml"})
     arguments = SimpleNamespace(reuse=False, demo=demo, steps=1)

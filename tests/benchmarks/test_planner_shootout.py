@@ -1,5 +1,6 @@
 """The shootout of planners: one small untrained world, every planner, both kinds of budget."""
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -281,6 +282,7 @@ def test_planners_are_paired_with_cem_task_by_task(shootout):
     assert shootout.against(cem, cem) == ""
 
 
+@pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it")
 def test_the_tables_name_every_planner_and_the_baselines(shootout, world, monkeypatch, capsys):
     make_quick(shootout, monkeypatch)
     options = ["--quick", "--world", str(world), "--settings", "closed", "noise", "open"]

@@ -1,5 +1,6 @@
 """The benchmark of planning: it compares equals, refuses others, and counts by hand."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def run(benchmark, monkeypatch, *arguments):
     benchmark.main()
 
 
+@pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it")
 def test_the_quick_run_compares_after_the_answers_are_equal(benchmark, monkeypatch, capsys):
     run(benchmark, monkeypatch, "--quick", "--parts", "same", "trained", "goal", "peer")
     printed = capsys.readouterr().out

@@ -34,6 +34,7 @@ def figures(monkeypatch, folder, *arguments):
     return json.loads((folder / "planning.json").read_text())
 
 
+@pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it")
 def test_all_figures_of_both_sizes_are_written(on_device, monkeypatch, tmp_path):
     found = figures(monkeypatch, tmp_path, "--no-graphs")
     assert set(found) == {"machine", "scale vit_g", "scale lewm", "scale, printed"}

@@ -1,3 +1,4 @@
+import os
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def run(benchmark, monkeypatch, *arguments):
     benchmark.main()
 
 
+@pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it")
 def test_the_quick_run_compares_after_the_numbers_are_equal(benchmark, monkeypatch, capsys):
     run(benchmark, monkeypatch, "--quick")
     printed = capsys.readouterr().out
