@@ -24,6 +24,8 @@ def shipped_names(root: Path = CHECKPOINTS) -> tuple[str, ...]:
 def resolve_checkpoint(name: str | Path, *, root: Path = CHECKPOINTS) -> Path:
     """Returns the folder that a user means: one that exists, or else a checkpoint by its name.
 
+    Shipped checkpoints are checked, however they are named.
+
     Args:
         name: a path, or the name of a shipped checkpoint. A path that exists goes first.
         root: the folder of the shipped checkpoints.
@@ -35,20 +37,18 @@ def resolve_checkpoint(name: str | Path, *, root: Path = CHECKPOINTS) -> Path:
         ValueError: if files of a shipped checkpoint are not those that its manifest names.
     """
     path = Path(name)
-    if path.exists() or len(path.parts) != 1:
+    is_a_name = len(path.parts) == 1 and not path.exists()
+    folder = root / path.name if is_a_name else path.resolve()
+    if folder.parent != root or folder.name not in _manifest(root):
         return path
-    expected = _manifest(root).get(path.name)
-    if expected is None:
-        return path
-    folder = root / path.name
-    for file, digest in expected.items():
+    for file, digest in _manifest(root)[folder.name].items():
         if not (folder / file).is_file() or sha256_of(folder / file) != digest:
             raise ValueError(
                 f"{folder / file} is not the file that {root / MANIFEST} names (sha256 "
                 f"{digest[:12]}...): it is missing, cut short or changed; take it from the "
                 "repository again"
             )
-    return folder
+    return folder if is_a_name else path
 
 
 def write_manifest(root: Path = CHECKPOINTS) -> Path:

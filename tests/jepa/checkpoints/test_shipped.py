@@ -57,6 +57,15 @@ def test_another_byte_or_a_missing_file_is_told(root, file):
         resolve_checkpoint("tiny", root=root)
 
 
+def test_a_shipped_checkpoint_is_checked_by_its_path_too(root, monkeypatch):
+    monkeypatch.chdir(root.parent)
+    assert resolve_checkpoint("checkpoints/tiny", root=root) == Path("checkpoints/tiny")
+    (root / "tiny" / "config.json").write_text("{ }")
+    for name in ("tiny", "checkpoints/tiny", root / "tiny", "checkpoints/../checkpoints/tiny"):
+        with pytest.raises(ValueError, match=r"config\.json is not the file"):
+            resolve_checkpoint(name, root=root)
+
+
 def test_the_readme_may_change(root):
     (root / "tiny" / "README.md").write_text("other words")
     assert resolve_checkpoint("tiny", root=root) == root / "tiny"
