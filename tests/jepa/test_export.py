@@ -138,7 +138,7 @@ ONE_OF_EACH_KIND = [
     "step, 2-AC",
     "rollout, learned state",
 ]
-QUICK = {*ONE_OF_EACH_KIND, "encoder, 2.1, image", "rollout, AdaLN", "rollout, GRU"}
+QUICK = {*ONE_OF_EACH_KIND, "rollout, GRU"}
 LONG = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it")
 ONNX_CASES = [name if name in QUICK else pytest.param(name, marks=LONG) for name in CASES]
 
