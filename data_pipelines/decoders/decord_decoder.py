@@ -18,16 +18,36 @@ were refused, by chance; damaged ones, up to 1080p, are refused within 0.3 s at 
 
 from __future__ import annotations
 
+import ctypes
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-import decord  # pyright: ignore[reportMissingImports]
 import numpy as np
 
 from data_pipelines.decoders.packet_checked import PacketCheckedDecoder
 from data_pipelines.decoders.pyav_decoder import PacketList
 from data_pipelines.frames import DecodeError
+
+
+@contextmanager
+def _kept_to_itself() -> Iterator[None]:
+    """Lets a library be loaded so that none that is loaded later takes its symbols.
+
+    decord opens its own for all (RTLD_GLOBAL), with the zlib in it: pygame, if loaded afterwards,
+    then reads no PNG any more ("bad parameters to zlib").
+    """
+    for_all = ctypes.RTLD_GLOBAL
+    ctypes.RTLD_GLOBAL = ctypes.RTLD_LOCAL
+    try:
+        yield
+    finally:
+        ctypes.RTLD_GLOBAL = for_all
+
+
+with _kept_to_itself():
+    import decord  # pyright: ignore[reportMissingImports]
 
 decord.logging.set_level(decord.logging.FATAL)  # FFmpeg's own complaints; ours name the video
 

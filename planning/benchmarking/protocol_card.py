@@ -203,6 +203,8 @@ class ProtocolCard:
         context_frames: that a plan starts from; None: as many as the model was trained with.
         oracle_planner: of the control that plans in the true simulator, whose steps may be too
             slow for the card's budget; None: the card's planner.
+        drawn_at_any_size: frames may have the size that the world model sees: it changes nothing
+            but them.
         is_comparable: published numbers may stand beside ours.
         differences: what differs from the source, one line each.
         published: numbers under the source's protocol.
@@ -226,6 +228,7 @@ class ProtocolCard:
     action_block: ActionBlock | None = None
     context_frames: int | None = None
     oracle_planner: PlannerChoice | None = None
+    drawn_at_any_size: bool = False
     is_comparable: bool = False
     differences: tuple[str, ...] = ()
     published: tuple[Published, ...] = ()
@@ -276,6 +279,14 @@ class ProtocolCard:
     def tasks_file(self) -> Path:
         """Where the frozen starts and goals are."""
         return self.file.parent / self.tasks.file
+
+    def drawn_at(self, image_size: int) -> ProtocolCard:
+        """Returns this card with frames of another size, in pixels."""
+        options = {**self.environment.options, "image_size": image_size}
+        card = replace(self, environment=replace(self.environment, options=options))
+        object.__setattr__(card, "file", self.file)
+        object.__setattr__(card, "sha256", self.sha256)
+        return card
 
     def load_tasks(self) -> TaskSet:
         """Returns the frozen tasks, with this card's budget and success test."""

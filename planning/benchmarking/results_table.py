@@ -21,13 +21,26 @@ def results_page(runs: Sequence[RunFolder]) -> str:
     """Returns the page in Markdown: a section for each card and version.
 
     Raises:
-        ValueError: if there are no runs.
+        ValueError: if there are no runs, or two of one card and version are of different files.
     """
     if not runs:
         raise ValueError("there are no runs to write about; give at least one folder")
+    _refuse_mixed_cards(runs)
     titles = sorted({run.title for run in runs})
     sections = [_section(title, [run for run in runs if run.title == title]) for title in titles]
     return "\n\n".join([HEAD, *sections]) + "\n"
+
+
+def _refuse_mixed_cards(runs: Sequence[RunFolder]) -> None:
+    first = {}
+    for run in runs:
+        other = first.setdefault(run.title, run)
+        for key, called in (("sha256", "card files"), ("tasks_sha256", "tasks")):
+            if run.card[key] != other.card[key]:
+                raise ValueError(
+                    f"{run.title} of {other.path} and of {run.path} are different {called}; "
+                    "evaluate again those that are older"
+                )
 
 
 def _section(title: str, runs: Sequence[RunFolder]) -> str:
@@ -102,7 +115,7 @@ def _footnote(run: RunFolder, number: int) -> str:
         f"torch {summary['versions'].get('torch', 'unknown')}",
     ]
     if (minutes := summary["training_minutes"]) is not None:
-        parts.append(f"trained in {minutes:g} minutes")
+        parts.append(f"trained in {minutes:g} minutes, as the command says")
     if summary["deviations"]:
         parts.append(f"**deviates from the card**: {'; '.join(summary['deviations'])}")
     for name, reason in summary["not_run"].items():

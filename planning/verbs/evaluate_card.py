@@ -162,12 +162,15 @@ def _bench(arguments: argparse.Namespace, summary: Path) -> tuple[Bench, list[st
     prepare_results(summary.parent, summary.name)
     torch.set_num_threads(threads_of(arguments))
     world = load_world(arguments)
+    card, deviates = _drawn_for(world.image_size, card)
     steps = world.action_steps
     setup = wished_setup(card, steps, wishes)
     oracle_setup = replace(setup, deadline_seconds=None)
     if card.oracle_planner is not None:
         oracle_setup = card_setup(card, steps, card.oracle_planner)
-    deviates = deviations(card, setup, steps) + card.model_differences(steps, world.context_frames)
+    deviates += deviations(card, setup, steps) + card.model_differences(steps, world.context_frames)
+    if arguments.precision != "fp32":
+        deviates.append(f"precision {arguments.precision} (card: fp32)")
     if len(tasks.tasks) < len(all_tasks.tasks):
         deviates.append(f"the first {len(tasks.tasks)} of {len(all_tasks.tasks)} tasks")
     bench = Bench(
@@ -183,6 +186,14 @@ def _bench(arguments: argparse.Namespace, summary: Path) -> tuple[Bench, list[st
     )
     _refuse_other_environment(bench)
     return bench, deviates
+
+
+def _drawn_for(image_size: int, card: ProtocolCard) -> tuple[ProtocolCard, list[str]]:
+    """Returns the card with frames that the world model sees, if it may; and the deviation."""
+    size = card.environment.options.get("image_size")
+    if size == image_size or not card.drawn_at_any_size:
+        return card, []
+    return card.drawn_at(image_size), [f"frames of {image_size} pixels (card: {size})"]
 
 
 def _refuse_other_environment(bench: Bench) -> None:

@@ -468,3 +468,13 @@ def test_frames_too_narrow_for_decord_are_refused_with_the_way_out(index_frames)
 def test_an_unknown_decoder_is_refused():
     with pytest.raises(ValueError, match="no decoder named 'vlc'; choose from decord, pyav, torch"):
         decoder_class("vlc")
+
+
+def test_decord_shares_its_own_zlib_with_nobody():
+    """Opened for all, as decord does by itself, it breaks what is loaded later (pygame's PNGs)."""
+    program = (
+        "import ctypes, data_pipelines.decoders.decord_decoder\n"
+        "print(hasattr(ctypes.CDLL(None), 'DECORDGetLastError'), ctypes.RTLD_GLOBAL > 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "True"], done.stderr

@@ -72,6 +72,14 @@ def test_each_card_has_a_section_of_its_own_in_the_order_of_names(run_of):
     assert page.count("**our_model** [2]") == 1
 
 
+@pytest.mark.parametrize("key", ["sha256", "tasks_sha256"])
+def test_runs_of_one_name_and_other_files_are_not_mixed(run_of, key):
+    one, other = run_of(), run_of()
+    other.summary["card"][key] = "0" * 64
+    with pytest.raises(ValueError, match=r"few v1 of .* and of .* are different"):
+        results_page([one, other])
+
+
 def test_there_must_be_a_run_to_write_about():
     with pytest.raises(ValueError, match="there are no runs to write about"):
         results_page([])

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from jepa.__main__ import main
+from planning.benchmarking.protocol_card import PROTOCOLS
 from planning.environments.two_rooms import TwoRooms
 
 CARD = {
@@ -108,6 +109,7 @@ def test_the_same_checkpoint_twice_gives_identical_episodes(evaluated, tmp_path)
         (("--planner", "cem", "--samples", "9", "--elites", "3", "--iterations", "1"),
          ["planner cem (card: random_shooting)"]),
         (("--execute", "4"), ["execute 4 steps (card: 2)"]),
+        (("--precision", "bf16"), ["precision bf16 (card: fp32)"]),
         (("--cost", "last"), ["cost last (card: mean)"]),
         (("--episodes", "2"), ["the first 2 of 3 tasks"]),
         (("--batch", "3"), []),
@@ -192,6 +194,24 @@ def test_a_world_model_of_another_environment_is_refused_before_anything_is_play
 ):
     code, printed, errors, _ = evaluated("--checkpoint", make_checkpoint(**change))
     assert code == 2 and expected in errors and printed == ""
+
+
+def test_where_a_card_allows_it_frames_have_the_size_that_the_world_model_sees(
+    evaluated, make_checkpoint, tmp_path
+):
+    content = yaml.safe_load((PROTOCOLS / "wall_jepawms.yaml").read_text())
+    content["environment"]["options"]["image_size"] = 128
+    (tmp_path / "wall_jepawms.yaml").write_text(yaml.safe_dump(content))
+    (tmp_path / "wall.json").write_bytes((PROTOCOLS / "wall.json").read_bytes())
+    small = ("--samples", 4, "--elites", 2, "--iterations", 1)
+    options = ("--card", tmp_path / "wall_jepawms.yaml", "--episodes", 1, *small)
+    code, printed, _, summary = evaluated(*options)
+    assert code == 0 and "deviates: frames of 64 pixels (card: 128)" in printed
+    assert "frames of 64 pixels (card: 128)" in summary["deviations"]
+    content["drawn_at_any_size"] = False
+    (tmp_path / "wall_jepawms.yaml").write_text(yaml.safe_dump(content))
+    code, _, errors, _ = evaluated(*options, out="other")
+    assert code == 2 and "has frames of 128 pixels, the world model was made for 64" in errors
 
 
 def test_a_card_needs_a_folder_for_its_results(evaluated):
