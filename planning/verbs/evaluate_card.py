@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from planning.benchmarking.controls import Bench
     from planning.benchmarking.episode_outcome import PolicyOutcome
     from planning.benchmarking.planning_setup import Wishes
+    from planning.benchmarking.protocol_card import ProtocolCard
 
 CLONING_STEPS = 1500
 
