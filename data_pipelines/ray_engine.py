@@ -75,7 +75,7 @@ class RayEngine:
                     for reference in done:
                         if again := _finish(ray, reference, *pending.pop(reference)):
                             waiting.append(again)
-            except BaseException:
+            except BaseException:  # also Ctrl-C: the cluster must not go on; it is raised again
                 for reference in pending:
                     ray.cancel(reference, force=True)
                 raise

@@ -425,7 +425,7 @@ def _removed_on_failure(path: Path) -> Iterator[None]:
     """Removes a file that was not written in full, or does not do what the model does."""
     try:
         yield
-    except BaseException:
+    except BaseException:  # also Ctrl-C: no half a file is left; it is raised again
         path.unlink(missing_ok=True)
         external_data_path(path).unlink(missing_ok=True)
         raise

@@ -49,7 +49,7 @@ def made_folder(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
-    except BaseException:
+    except BaseException:  # also Ctrl-C; it is raised again
         for path in made:
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()

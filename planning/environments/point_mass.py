@@ -19,6 +19,7 @@ import numpy as np
 
 from planning.actions.space import ActionSpec
 from planning.capabilities import Factor
+from planning.environments._painting import averaged, with_disc
 from planning.experts.waypoints import WaypointExpert, WaypointMap
 from planning.goal_simulation import GoalSimulation, Values
 
@@ -139,13 +140,13 @@ class PointMass(GoalSimulation):
     def render(self, configuration: np.ndarray) -> np.ndarray:
         """Draws the arena with the disc at a place: (height, width, 3) uint8."""
         scale = self.image_size / (2 * ARENA_HALF_METRES)
-        column = (configuration[0] + ARENA_HALF_METRES) * scale
-        row = (ARENA_HALF_METRES - configuration[1]) * scale
-        y, x = np.mgrid[: self.image_size, : self.image_size] + 0.5
-        distance = np.hypot(x - column, y - row)
-        coverage = np.clip(self._radius * scale + 0.5 - distance, 0.0, 1.0)[..., None]
-        frame = self._floor * (1 - coverage) + self._agent_colour * coverage
-        return frame.round().astype(np.uint8)
+        return with_disc(
+            self._floor,
+            self._agent_colour,
+            column=(configuration[0] + ARENA_HALF_METRES) * scale,
+            row=(ARENA_HALF_METRES - configuration[1]) * scale,
+            radius=self._radius * scale,
+        )
 
     def _draw_floor(self, background: Sequence[float], obstacle: Sequence[float]) -> np.ndarray:
         size = self.image_size * SUPERSAMPLING
@@ -156,8 +157,7 @@ class PointMass(GoalSimulation):
         image = np.array(background) + shade[..., None]  # (height, width, 3)
         for disc_x, disc_y, radius in self._discs:
             image[np.hypot(x - disc_x, y - disc_y) < radius] = obstacle
-        fine = (self.image_size, SUPERSAMPLING) * 2
-        return image.reshape(*fine, 3).mean(axis=(1, 3))
+        return averaged(image, SUPERSAMPLING)
 
     # ------------------------------------------------------------------ the simulation
 

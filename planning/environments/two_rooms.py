@@ -20,6 +20,7 @@ import numpy as np
 
 from planning.actions.space import ActionSpec
 from planning.capabilities import Acts, Factor, simulated_distances
+from planning.environments._painting import with_disc
 from planning.goal_simulation import checked_values
 from planning.types import Goal, TimeStep
 
@@ -262,11 +263,10 @@ class TwoRooms:
 
     def render(self, position: np.ndarray) -> np.ndarray:
         """Draws the world with the agent at `position`: (height, width, 3) uint8."""
-        y, x = np.mgrid[: self.image_size, : self.image_size] + 0.5
-        distance = np.hypot(x - position[0], y - position[1])
-        coverage = np.clip(self.agent_radius + 0.5 - distance, 0.0, 1.0)[..., None]
-        frame = self._background * (1 - coverage) + self._agent_colour * coverage
-        return frame.round().astype(np.uint8)
+        column, row = position
+        return with_disc(
+            self._background, self._agent_colour, column=column, row=row, radius=self.agent_radius
+        )
 
     @property
     def background(self) -> np.ndarray:

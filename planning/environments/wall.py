@@ -24,6 +24,7 @@ import numpy as np
 from planning.actions.limits import NormLimit
 from planning.actions.space import ActionSpec
 from planning.capabilities import Acts, Factor
+from planning.environments._painting import averaged, with_disc
 from planning.experts.waypoints import WaypointMap
 from planning.goal_simulation import GoalSimulation, Values
 
@@ -156,11 +157,13 @@ class Wall(GoalSimulation):
     def render(self, configuration: np.ndarray) -> np.ndarray:
         """Draws the rooms with the dot at a place: (height, width, 3) uint8."""
         scale = self.image_size / CANVAS_PIXELS
-        y, x = np.mgrid[: self.image_size, : self.image_size] + 0.5
-        distance = np.hypot(x - configuration[0] * scale, y - configuration[1] * scale)
-        coverage = np.clip(self._dot_radius * scale + 0.5 - distance, 0.0, 1.0)[..., None]
-        frame = self._rooms * (1 - coverage) + self._dot_colour * coverage
-        return frame.round().astype(np.uint8)
+        return with_disc(
+            self._rooms,
+            self._dot_colour,
+            column=configuration[0] * scale,
+            row=configuration[1] * scale,
+            radius=self._dot_radius * scale,
+        )
 
     def _draw_rooms(self, values: Values) -> np.ndarray:
         size = self.image_size * SUPERSAMPLING
@@ -169,8 +172,7 @@ class Wall(GoalSimulation):
         image = np.where(
             floor[..., None], np.array(values["colour.background"]), np.array(values["colour.wall"])
         )
-        fine = (self.image_size, SUPERSAMPLING) * 2
-        return image.reshape(*fine, 3).mean(axis=(1, 3))
+        return averaged(image, SUPERSAMPLING)
 
     # ------------------------------------------------------------------ the simulation
 

@@ -11,8 +11,7 @@ from planning.search.rounds import (
     Candidates,
     Search,
     SearchPlanner,
-    refuse_counts_below_one,
-    refuse_more_than_samples,
+    refuse_bad_population,
     refuse_not_positive,
     refuse_outside_unit_interval,
 )
@@ -47,12 +46,11 @@ class CEM(SearchPlanner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_counts_below_one(
+        refuse_bad_population(
             num_samples=self.num_samples,
             num_elites=self.num_elites,
             num_iterations=self.num_iterations,
         )
-        refuse_more_than_samples(self.num_samples, num_elites=self.num_elites)
         refuse_outside_unit_interval(momentum=self.momentum, smoothness=self.smoothness)
         refuse_not_positive(
             initial_std=self.initial_std, warm_std=self.warm_std, min_std=self.min_std

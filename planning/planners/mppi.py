@@ -12,8 +12,7 @@ from planning.search.rounds import (
     Candidates,
     Search,
     SearchPlanner,
-    refuse_counts_below_one,
-    refuse_more_than_samples,
+    refuse_bad_population,
     refuse_not_positive,
     refuse_outside_unit_interval,
 )
@@ -56,12 +55,11 @@ class MPPI(SearchPlanner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_counts_below_one(
+        refuse_bad_population(
             num_samples=self.num_samples,
             num_elites=self.num_elites,
             num_iterations=self.num_iterations,
         )
-        refuse_more_than_samples(self.num_samples, num_elites=self.num_elites)
         refuse_outside_unit_interval(momentum=self.momentum, smoothness=self.smoothness)
         refuse_not_positive(
             temperature=self.temperature,

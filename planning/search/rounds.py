@@ -216,6 +216,14 @@ def refuse_more_than_samples(num_samples: int, **counts: int) -> None:
             )
 
 
+def refuse_bad_population(*, num_samples: int, num_elites: int, num_iterations: int) -> None:
+    """Raises ValueError if a count is below 1, or there are more elites than samples."""
+    refuse_counts_below_one(
+        num_samples=num_samples, num_elites=num_elites, num_iterations=num_iterations
+    )
+    refuse_more_than_samples(num_samples, num_elites=num_elites)
+
+
 def refuse_outside_unit_interval(**values: float) -> None:
     """Raises ValueError for the first value that is not in [0, 1)."""
     for name, value in values.items():
