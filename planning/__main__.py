@@ -4,7 +4,7 @@ jepa plan run       --checkpoint runs/demo/world_model --start 12,50 --goal-stat
 jepa plan landscape --checkpoint runs/demo/world_model --start 12,50 --goal-state 52,20 --out runs/a
 jepa plan evaluate  --checkpoint runs/demo/world_model --tasks two_rooms --planner icem
 jepa plan record    --environment two_rooms --episodes 200 --steps 63 runs/shards
-jepa plan freeze    --environment two_rooms --tasks 100 --seed 2026 tasks.json
+jepa plan freeze    --environment two_rooms --tasks 100 --seed 2147483700 tasks.json
 jepa plan evaluate  --checkpoint runs/demo/world_model --card two_rooms --out runs/card
 jepa plan compare   runs/card runs/other_card
 jepa plan results   runs/card runs/other_card --write benchmarks.md

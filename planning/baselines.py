@@ -29,7 +29,16 @@ def random_actions(
 def do_nothing(
     environment: Environment, time_step: TimeStep, generator: np.random.Generator
 ) -> np.ndarray:
-    """The zero action."""
+    """The zero action.
+
+    Raises:
+        ValueError: if actions are choices: none of them is nothing.
+    """
+    if environment.action_spec.kind != "continuous":
+        raise ValueError(
+            f"{environment.name} has no action that does nothing: its actions are a choice among "
+            f"{environment.action_spec.dim}"
+        )
     return np.zeros(environment.action_spec.dim, dtype=np.float32)
 
 

@@ -33,6 +33,19 @@ class HasConfiguration(Protocol):
 
 
 @runtime_checkable
+class SaysMeanings(Protocol):
+    """Says in words what its states and actions are, beyond names and units: a robot's poses."""
+
+    @property
+    def meanings(self) -> Mapping[str, str]:
+        """What a `TrajectorySpecification` may say, by name: frame, rotation, gripper, action_kind.
+
+        Recordings carry them, so that training knows poses where there are some.
+        """
+        ...
+
+
+@runtime_checkable
 class Simulates(Protocol):
     """Its simulation can be kept, put back and run without pictures: what an oracle plans in."""
 
@@ -49,6 +62,30 @@ class Simulates(Protocol):
 
         Returns:
             (horizon,): `distance_to_goal` after each action.
+        """
+        ...
+
+
+@runtime_checkable
+class SetsGoals(Protocol):
+    """Can be given another goal while its simulation goes on: an episode outlives its goals.
+
+    A reset cannot do that: it puts everything to rest.
+    """
+
+    def new_goal(self, generator: np.random.Generator) -> TimeStep:
+        """Draws a goal that suits where everything is, and begins the budget of steps anew.
+
+        The simulation is as it was before to the last bit, its speeds too; factors stay as they
+        are. Success and the budget may have ended the episode before: it goes on.
+
+        Returns:
+            Frame and state are those of the last step; the new goal is not yet reached.
+
+        Raises:
+            ValueError: if no goal can be drawn from here, or the simulation itself has ended: the
+                episode is over then.
+            RuntimeError: before the first reset.
         """
         ...
 

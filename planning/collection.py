@@ -8,9 +8,11 @@ are kept when a collection is killed, and it goes on where it was.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +24,25 @@ from data_pipelines.episode_packing import (
     import_episodes,
 )
 from data_pipelines.importers.base import Importer, ListedEpisode
+from data_pipelines.shard_writing import write_whole
 from data_pipelines.shards import ShardIndex, ShardReader
 from data_pipelines.trajectories import Episode, TrajectorySpecification
+from planning.benchmarking.provenance import simulator_packages
 from planning.capabilities import Varies
 from planning.control.mpc import Policy
 from planning.coverage import Coverage, coverage_of
 from planning.data_policies import DataPolicy
 from planning.environments import make_environment
-from planning.recording import record_episode, refuse_reserved_seed, specification_of
+from planning.recording import (
+    NoStartError,
+    record_episode,
+    refuse_reserved_seed,
+    specification_of,
+)
 from planning.types import Environment
 
 COVERAGE_NAME = "coverage.json"
+MAX_REDRAWN = 20  # starts in a row that an environment draws and cannot take
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,8 @@ class Collection:
         environment: its name.
         policy: acts.
         num_episodes: how many.
-        num_steps: actions per episode; there is one frame more.
+        num_steps: actions per episode, unless it ends early (see `planning.recording`); there is
+            one frame more.
         seed: of starts, goals, factors and policies.
         options: of the environment's constructor.
         vary: names of factors that every episode draws anew, or ("all",); those that are not named
@@ -70,7 +81,11 @@ class Collection:
         refuse_reserved_seed(self.seed)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain values that tell this collection from others."""
+        """Returns plain values that tell this collection from others.
+
+        Raises:
+            FileNotFoundError: if the world model of its policy is not there.
+        """
         return {
             "environment": self.environment,
             "options": dict(self.options),
@@ -79,7 +94,14 @@ class Collection:
             "steps": self.num_steps,
             "seed": self.seed,
             "vary": list(self.vary),
+            "packages": self._packages(),
         }
+
+    def _packages(self) -> dict[str, str]:
+        """Returns the versions of what decides what is recorded."""
+        used = simulator_packages(self.environment)
+        others = ("numpy", "torch") if self.policy.name == "planner" else ("numpy",)
+        return used | {name: metadata.version(name) for name in others}
 
 
 @dataclass(frozen=True)
@@ -109,6 +131,10 @@ def collect_episodes(
 ) -> CollectionResult:
     """Records episodes into trajectory shards, and writes what they cover beside them.
 
+    A start or a goal that the environment draws and cannot take costs itself only: the episode is
+    drawn anew, and `coverage.json` says so. A collection goes on where it was stopped if nothing
+    that decides what is recorded has changed: also the world model and the simulator are the same.
+
     Args:
         collection: what is recorded.
         out: folder of the shards.
@@ -119,7 +145,8 @@ def collect_episodes(
             else.
 
     Raises:
-        ValueError: if an option is no good, or an episode cannot be recorded.
+        ValueError: if an option is no good, an episode cannot be recorded, or `MAX_REDRAWN` starts
+            in a row cannot be taken.
         ImportError: if the simulator is not installed.
         data_pipelines.tar_headers.ShardError: if `out` holds something else and overwrite is False.
     """
@@ -130,6 +157,8 @@ def collect_episodes(
         max_skipped_fraction=0.0,
         asked={"source": f"{collection.environment} as collected", **collection.to_json()},
     )
+    if overwrite:  # what it says is of the set that will be replaced
+        (Path(out) / COVERAGE_NAME).unlink(missing_ok=True)
     try:
         result = import_episodes(
             source, out, settings, num_workers=num_workers, overwrite=overwrite
@@ -141,7 +170,7 @@ def collect_episodes(
         ) from error
     coverage = coverage_of_shards(result.index)
     text = json.dumps({**collection.to_json(), **coverage.to_json()}, indent=1)
-    (result.folder / COVERAGE_NAME).write_text(text + "\n", encoding="utf-8")
+    write_whole(result.folder / COVERAGE_NAME, (text + "\n").encode())
     return CollectionResult(result.folder, result.index, coverage, result.was_there)
 
 
@@ -155,6 +184,7 @@ def coverage_of_shards(index: ShardIndex) -> Coverage:
     if specification is None:
         raise ValueError("these shards hold no states and actions: there is nothing to cover")
     states, actions, moving, reached = [], [], [], 0
+    early_ends, redrawn = Counter[str](), {}
     reader = ShardReader()
     for sample in index.samples:
         states.append(reader.read_array(sample, "states.npy"))
@@ -163,6 +193,10 @@ def coverage_of_shards(index: ShardIndex) -> Coverage:
         reached += about.get("goals_reached", 0)
         if (share := about.get("moving_steps")) is not None:
             moving.append(share)
+        if reason := about.get("ended_early"):
+            early_ends[reason] += 1
+        if reasons := about.get("redrawn"):
+            redrawn[sample.key] = reasons
     reader.close()
     return coverage_of(
         states,
@@ -173,6 +207,8 @@ def coverage_of_shards(index: ShardIndex) -> Coverage:
         action_high=specification.action_high,
         moving_shares=moving,
         goals_reached=reached,
+        early_ends=early_ends,
+        redrawn_starts=redrawn,
     )
 
 
@@ -205,11 +241,19 @@ class _EpisodeSource(Importer):
 
     def episode(self, number: int) -> Episode:
         """Records an episode; it depends on the seed and the number only."""
-        environment, generator = (
-            self._environment,
-            np.random.default_rng((self.collection.seed, number)),
-        )
-        about: dict[str, Any] = {}
+        generator = np.random.default_rng((self.collection.seed, number))
+        refused: list[str] = []
+        while len(refused) < MAX_REDRAWN:
+            try:
+                return self._recorded(number, generator, refused)
+            except NoStartError as error:
+                refused.append(str(error))
+        raise ValueError(f"{MAX_REDRAWN} starts in a row cannot be taken, the last: {refused[-1]}")
+
+    def _recorded(self, number: int, generator: np.random.Generator, refused: list[str]) -> Episode:
+        """Records an episode after the starts that were refused."""
+        environment = self._environment
+        about: dict[str, Any] = {"redrawn": list(refused)} if refused else {}
         if factors := _chosen_factors(environment, self.collection.vary):
             assert isinstance(environment, Varies)
             about["factors"] = {

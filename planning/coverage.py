@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ class Coverage:
         action_saturation: action column -> share of the steps in which it is at a bound.
         moving_steps: share of the steps in which an object moved; None where there is none.
         goals_reached: in all episodes together.
+        early_ends: reason -> of how many episodes, that have fewer steps than were asked for.
+        redrawn_starts: episode -> why each start was refused that was drawn for it before.
     """
 
     num_episodes: int
@@ -38,6 +41,8 @@ class Coverage:
     action_saturation: dict[str, float]
     moving_steps: float | None
     goals_reached: int
+    early_ends: dict[str, int] = field(default_factory=dict)
+    redrawn_starts: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def mean_visited(self) -> float:
@@ -65,6 +70,12 @@ class Coverage:
         lines.append(f"at a bound {', '.join(saturated)} of the steps")
         if self.moving_steps is not None:
             lines.append(f"moving     an object moves in {self.moving_steps:.0%} of the steps")
+        for reason, count in self.early_ends.items():
+            lines.append(f"shorter    {count} of {self.num_episodes} episodes: {reason}")
+        if self.redrawn_starts:
+            key, reasons = next(iter(self.redrawn_starts.items()))
+            count = sum(map(len, self.redrawn_starts.values()))
+            lines.append(f"redrawn    {count} starts, such as one of {key}: {reasons[0]}")
         return lines
 
 
@@ -78,6 +89,8 @@ def coverage_of(
     action_high: Sequence[float],
     moving_shares: Sequence[float] = (),
     goals_reached: int = 0,
+    early_ends: Mapping[str, int] = MappingProxyType({}),
+    redrawn_starts: Mapping[str, list[str]] = MappingProxyType({}),
 ) -> Coverage:
     """Counts.
 
@@ -91,6 +104,8 @@ def coverage_of(
         moving_shares: of each episode, the share of its steps in which an object moved; empty if
             there are no objects.
         goals_reached: in all episodes together.
+        early_ends: see `Coverage`.
+        redrawn_starts: see `Coverage`.
 
     Raises:
         ValueError: if there is no episode.
@@ -113,6 +128,8 @@ def coverage_of(
         action_saturation=dict(zip(action_names, at_bound.mean(0).tolist(), strict=True)),
         moving_steps=moving,
         goals_reached=goals_reached,
+        early_ends=dict(early_ends),
+        redrawn_starts=dict(redrawn_starts),
     )
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from planning.baselines import KnowsTheWay, StickyRandom, oracle
+from planning.baselines import KnowsTheWay, StickyRandom, oracle, random_actions
 from planning.capabilities import HasExpert
 from planning.control.mpc import Policy
-from planning.types import Environment, TimeStep
+from planning.types import Environment, Goal, TimeStep
 
 if TYPE_CHECKING:
     from planning.latent_world import LatentWorld
@@ -32,16 +32,36 @@ class OnePerGoal:
 
     make: Callable[[], Policy]
     _policy: Policy | None = field(default=None, init=False, repr=False)
-    _goal: np.ndarray | None = field(default=None, init=False, repr=False)
+    _goal: Goal | None = field(default=None, init=False, repr=False)
 
     def __call__(
         self, environment: Environment, time_step: TimeStep, generator: np.random.Generator
     ) -> np.ndarray:
         """The action of the policy of this goal."""
-        goal = environment.goal.state
-        is_same = self._goal is not None and np.array_equal(goal, self._goal)
+        goal, pursued = environment.goal, self._goal
+        is_same = pursued is not None and all(map(np.array_equal, goal, pursued))
         if self._policy is None or not is_same:
-            self._policy, self._goal = self.make(), goal.copy()
+            self._policy, self._goal = self.make(), Goal(goal.frame.copy(), goal.state.copy())
+        return self._policy(environment, time_step, generator)
+
+
+@dataclass
+class SeededPlanning:
+    """A planning policy whose samples are drawn with the randomness of the episode.
+
+    Args:
+        make: makes it with a seed.
+    """
+
+    make: Callable[[int], Policy]
+    _policy: Policy | None = field(default=None, init=False, repr=False)
+
+    def __call__(
+        self, environment: Environment, time_step: TimeStep, generator: np.random.Generator
+    ) -> np.ndarray:
+        """The action of the policy that was made with a seed drawn at the first call."""
+        if self._policy is None:
+            self._policy = self.make(int(generator.integers(2**31)))
         return self._policy(environment, time_step, generator)
 
 
@@ -52,7 +72,7 @@ class Noisy:
     Args:
         policy: whose actions are disturbed.
         max_noise: each episode draws its standard deviation uniformly from 0 to this, as a share
-            of half the range of each action column.
+            of half the range of each action column; of choices, the chance of another one.
         detour_probability: chance at each step that a random action begins, held for up to
             `max_detour` steps.
         max_detour: steps.
@@ -92,6 +112,8 @@ class Noisy:
         if self._steps_left and self._detour is not None:
             self._steps_left -= 1
             return self._detour
+        if spec.kind == "one_hot":
+            return spec.sample(generator) if generator.random() < self._level else wanted
         half_range = (np.array(spec.high) - np.array(spec.low)) / 2
         noise = generator.normal(0.0, self._level, size=wanted.shape) * half_range
         return np.clip(wanted + noise, spec.low, spec.high).astype(np.float32)
@@ -109,7 +131,8 @@ class DataPolicy:
         execute_steps: of "planner": actions executed of each plan.
 
     Raises:
-        ValueError: if there is none of that name, or the planner lacks its world model.
+        ValueError: if there is none of that name, the planner lacks its world model, or the noise
+            is out of range.
     """
 
     name: str
@@ -123,6 +146,7 @@ class DataPolicy:
             raise ValueError(f"policy must be {', '.join(POLICY_NAMES)}, got {self.name!r}")
         if self.name == "planner" and (self.checkpoint is None or self.planner is None):
             raise ValueError("policy planner needs a world model to plan with (--checkpoint)")
+        Noisy(random_actions, self.max_noise)  # refuses another one now, not in an episode
 
     def maker(self, environment: Environment) -> Callable[[], Policy]:
         """Returns what makes the policy of an episode.
@@ -138,15 +162,22 @@ class DataPolicy:
         return lambda: OnePerGoal(make)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain values that tell the policy from others."""
+        """Returns plain values that tell the policy from others: the world model by its bytes.
+
+        Raises:
+            FileNotFoundError: if there is no world model where it should be.
+        """
+        from planning.benchmarking.provenance import checkpoint_hash
         from planning.search.settings import settings_of
 
         values: dict[str, Any] = {"name": self.name}
         if self.name == "noisy-expert":
             values["max_noise"] = self.max_noise
-        if self.planner is not None:
+        if self.planner is not None and self.checkpoint is not None:
+            from planning.latent_world import checkpoint_folder
+
             values |= {
-                "checkpoint": str(self.checkpoint),
+                "checkpoint_sha256": checkpoint_hash(checkpoint_folder(self.checkpoint)),
                 "planner": {"class": type(self.planner).__name__, **settings_of(self.planner)},
                 "execute_steps": self.execute_steps,
             }
@@ -159,7 +190,11 @@ class DataPolicy:
         assert self.checkpoint is not None and self.planner is not None
         world: LatentWorld = LatentWorld.load(self.checkpoint)
         planner, execute_steps = self.planner, self.execute_steps
-        return lambda: PlanningPolicy(world, planner, execute_steps=execute_steps)
+
+        def make(seed: int) -> Policy:
+            return PlanningPolicy(world, planner, execute_steps=execute_steps, seed=seed)
+
+        return lambda: SeededPlanning(make)
 
 
 def expert_maker(environment: Environment) -> Callable[[], Policy]:

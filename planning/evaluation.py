@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -19,7 +20,8 @@ from planning.control.mpc import EpisodeRecord, PlanningPolicy, Policy, run_epis
 from planning.environments import make_environment
 from planning.types import Environment
 
-TASKS_FORMAT = 1
+TASKS_FORMAT = 2
+READABLE_FORMATS = (1, TASKS_FORMAT)  # 1 says nothing of options and packages
 
 
 class Task(NamedTuple):
@@ -51,6 +53,8 @@ class TaskSet:
         success_distance: an episode succeeds when it comes this close at any step.
         seed: the tasks were drawn with.
         tasks: in order.
+        options: of the environment's constructor, all but the budget; {}: nobody said.
+        packages: versions of the simulator's packages; {}: there are none, or nobody said.
     """
 
     name: str
@@ -59,6 +63,8 @@ class TaskSet:
     success_distance: float
     seed: int
     tasks: tuple[Task, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: str | Path) -> TaskSet:
@@ -72,16 +78,16 @@ class TaskSet:
             content = json.loads(Path(path).read_text())
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} is not a task file: {error}") from error
-        if not isinstance(content, dict) or content.pop("format", None) != TASKS_FORMAT:
-            raise ValueError(f"{path} is not a task file of format {TASKS_FORMAT}")
+        found = content.pop("format", None) if isinstance(content, dict) else None
+        if found not in READABLE_FORMATS:
+            known = " or ".join(map(str, READABLE_FORMATS))
+            raise ValueError(f"{path} is not a task file of format {known}")
         try:
             tasks = tuple(_read_task(task) for task in content.pop("tasks"))
             return cls(**content, tasks=tasks)
         except (KeyError, TypeError) as error:
             reason = f"{type(error).__name__}: {error}"
-            raise ValueError(
-                f"{path} is not a task file of format {TASKS_FORMAT} ({reason})"
-            ) from error
+            raise ValueError(f"{path} is not a task file of format {found} ({reason})") from error
 
     def save(self, path: str | Path) -> Path:
         """Writes JSON, one task a line."""
@@ -96,15 +102,15 @@ class TaskSet:
             raise ValueError(
                 f"{self.name} has {len(self.tasks)} tasks, cannot take {num_tasks} of them"
             )
-        return TaskSet(**{**vars(self), "tasks": self.tasks[:num_tasks]})
+        return replace(self, tasks=self.tasks[:num_tasks])
 
     def make_environment(self) -> Environment:
-        """Returns the environment with this set's budget.
+        """Returns the environment with this set's options and budget.
 
         Raises:
             ValueError: if the environment now means something else by success.
         """
-        environment = make_environment(self.environment)
+        environment = make_environment(self.environment, **self.options)
         environment.max_steps = self.max_steps
         if environment.success_distance != self.success_distance:
             raise ValueError(
@@ -155,7 +161,20 @@ def freeze_tasks(
         success_distance=environment.success_distance,
         seed=seed,
         tasks=tuple(tasks),
+        options=options_of(environment),
     )
+
+
+def options_of(environment: Environment) -> dict[str, Any]:
+    """Returns what its constructor was told, and the defaults of what it was not; no budget.
+
+    An option is an attribute of the same name, as dataclasses have it.
+    """
+    names = inspect.signature(type(environment)).parameters
+    values = {name: getattr(environment, name) for name in names if hasattr(environment, name)}
+    values.pop("max_steps", None)
+    # As JSON has it: what is read back must be equal.
+    return json.loads(json.dumps(values))
 
 
 class Rate(NamedTuple):

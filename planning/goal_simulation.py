@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from planning.capabilities import Factor, simulated_distances
 from planning.types import Goal, TimeStep
 
 Values = Mapping[str, tuple[float, ...]]
+MAX_GOALS_DRAWN = 100
 
 
 def checked_values(
@@ -36,6 +37,28 @@ def checked_values(
         name: factor.check(name, values[name]) if name in values else factor.default
         for name, factor in factors.items()
     }
+
+
+def unreached_goal(
+    draw: Callable[[], np.ndarray], distance_to: Callable[[np.ndarray], float], *, beyond: float
+) -> np.ndarray:
+    """Draws goals until one is far enough not to be reached already.
+
+    Args:
+        draw: draws a configuration.
+        distance_to: how far it is from here.
+        beyond: so far away a goal must be.
+
+    Raises:
+        ValueError: if all of `MAX_GOALS_DRAWN` are nearer.
+    """
+    for _ in range(MAX_GOALS_DRAWN):
+        goal = draw()
+        if distance_to(goal) >= beyond:
+            return goal
+    raise ValueError(
+        f"all of {MAX_GOALS_DRAWN} goals that were drawn are nearer than {beyond:g} already"
+    )
 
 
 class GoalSimulation(ABC):
@@ -123,10 +146,31 @@ class GoalSimulation(ABC):
         self._apply_what_is_wanted()
         first = self._drawn_or_checked(start, "start", generator)
         last = self._drawn_or_checked(goal, "goal", generator)
-        self._goal = Goal(self.render(last), self._state_at(last).astype(np.float32))
-        self._goal_configuration = last
+        self._aim_for(last)
         self._begin_at(first, generator)
-        self._num_steps = 0
+        return self._time_step()
+
+    def new_goal(self, generator: np.random.Generator) -> TimeStep:
+        """Draws a goal that suits where everything is, and begins the budget of steps anew.
+
+        The simulation is as it was before to the last bit, its speeds too.
+
+        Raises:
+            ValueError: if no goal can be drawn from here.
+            RuntimeError: before the first reset.
+        """
+        if self._goal is None:
+            raise RuntimeError("there is no episode to go on before the first reset")
+        here, saved = self.configuration, self._saved()
+        try:  # some move their simulation to draw
+            drawn = unreached_goal(
+                lambda: self._drawn_goal(here, generator),
+                lambda goal: self._distance_between(here, goal),
+                beyond=self.success_distance,
+            )
+        finally:
+            self._load(saved)
+        self._aim_for(drawn)
         return self._time_step()
 
     def step(self, action: np.ndarray) -> TimeStep:
@@ -206,6 +250,15 @@ class GoalSimulation(ABC):
         """Makes the simulation look and behave as the factors say."""
 
     # ------------------------------------------------------------------ private
+
+    def _drawn_goal(self, here: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Draws a goal for who is at `here`; it may move the simulation."""
+        return self.sample_configuration(generator)
+
+    def _aim_for(self, goal: np.ndarray) -> None:
+        self._goal = Goal(self.render(goal), self._state_at(goal).astype(np.float32))
+        self._goal_configuration = goal
+        self._num_steps = 0
 
     def _apply_what_is_wanted(self) -> None:
         values = checked_values(self.factors, self._wanted or {})

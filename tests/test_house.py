@@ -35,6 +35,7 @@ DOORS = {
     "planning/collection.py": (  # simulated episodes, packed as those of an import are
         "data_pipelines.episode_packing",
         "data_pipelines.importers.base",
+        "data_pipelines.shard_writing",
         "data_pipelines.shards",
         "data_pipelines.trajectories",
     ),

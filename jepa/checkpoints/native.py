@@ -110,12 +110,14 @@ def untrained_encoder(folder: str | Path, *, seed: int = 0) -> VideoEncoder:
 def untrained_world_model(model: LatentWorldModel, *, seed: int = 0) -> LatentWorldModel:
     """Returns the same architecture with fresh weights: the control of every planner.
 
-    What is no weight stays: the statistics of the data, and what a latent space was fitted to.
+    Nothing in it was fitted to data: a latent space that had been is drawn anew, too, and running
+    statistics are at their start. Only the scaling of states and actions stays, as it is a choice
+    of units.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = _build_world_model(describe(model), device="cpu")
-    fresh.load_state_dict(dict(model.state_dict()) | dict(fresh.named_parameters()))
+        fresh.latents.draw_anew()
     _complete(fresh)
     return fresh.eval()
 

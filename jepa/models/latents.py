@@ -51,6 +51,10 @@ class LatentSpace(nn.Module, ABC):
         """False while `fit` has to be called before use."""
         return True
 
+    @torch.no_grad()
+    def draw_anew(self) -> None:
+        """Puts random numbers in the place of what was fitted to data; there is none by default."""
+
     @abstractmethod
     def forward(self, tokens: Tensor) -> Tensor:
         """Maps (..., patches, encoder_dim) to latents (..., tokens, dim)."""
@@ -184,6 +188,13 @@ class SlowFeatures(LatentSpace):
         """True once speeds are known."""
         return bool((self.speed > 0).all())
 
+    @torch.no_grad()
+    def draw_anew(self) -> None:
+        """Random directions, no mean and equal speeds: features of about unit variance."""
+        self.mean.zero_()
+        self.projection.normal_(0.0, len(self.projection) ** -0.5)
+        self.speed.fill_(1.0)
+
     def forward(self, tokens: Tensor) -> Tensor:
         """See `LatentSpace.forward`."""
         features = (self.flatten(tokens) - self.mean) @ self.projection
@@ -260,6 +271,7 @@ class PooledTokens(LatentSpace):
             `jepa.models.standardization.Standardization`.
         is_normed: layer-norm the vector, without learned scale (eb_jepa); dynamics then write an
             absolute latent. False leaves it free, and dynamics write its change.
+        hidden_dim: width of a hidden layer between, with GELU; 0: the map is linear.
 
     Raises:
         ValueError: if a size is less than 1, or a vector of one number should be normed.
@@ -274,12 +286,14 @@ class PooledTokens(LatentSpace):
         pool_grid: tuple[int, int] = (1, 1),
         is_standardized: bool = True,
         is_normed: bool = False,
+        hidden_dim: int = 0,
     ) -> None:
         super().__init__()
-        if min(dim, *pool_grid) < 1 or (is_normed and dim < 2):
+        if min(dim, *pool_grid) < 1 or (is_normed and dim < 2) or hidden_dim < 0:
             raise ValueError(
-                f"dim and pool_grid must be at least 1, dim at least 2 with is_normed; got "
-                f"dim={dim}, pool_grid={tuple(pool_grid)}, is_normed={is_normed}"
+                "dim and pool_grid must be at least 1, dim at least 2 with is_normed, hidden_dim "
+                f"at least 0; got dim={dim}, pool_grid={tuple(pool_grid)}, is_normed={is_normed}, "
+                f"hidden_dim={hidden_dim}"
             )
         self.config = {
             "dim": dim,
@@ -287,8 +301,10 @@ class PooledTokens(LatentSpace):
             "is_standardized": is_standardized,
             "is_normed": is_normed,
         }
+        if hidden_dim:
+            self.config["hidden_dim"] = hidden_dim
         self.output = "normed" if is_normed else "residual"
-        self.pool_grid = (pool_grid[0], pool_grid[1])
+        self.pool_grid, self.hidden_dim = (pool_grid[0], pool_grid[1]), hidden_dim
         self.is_standardized, self.is_normed = is_standardized, is_normed
         self._dim = dim
 
@@ -302,7 +318,10 @@ class PooledTokens(LatentSpace):
         self.patch_grid = grid
         num_inputs = self.pool_grid[0] * self.pool_grid[1] * dim
         self.standardize = Standardization(num_inputs) if self.is_standardized else nn.Identity()
-        self.proj = nn.Linear(num_inputs, self._dim)
+        self.hidden = nn.Identity()
+        if self.hidden_dim:
+            self.hidden = nn.Sequential(nn.Linear(num_inputs, self.hidden_dim), nn.GELU())
+        self.proj = nn.Linear(self.hidden_dim or num_inputs, self._dim)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -319,7 +338,8 @@ class PooledTokens(LatentSpace):
         # In float32: what differs between frames is small beside what does not.
         pooled = _average_pooled(tokens.float(), self.patch_grid, self.pool_grid)
         features = self.standardize(pooled.flatten(-2))  # (..., inputs)
-        latents = self.proj(features.to(self.proj.weight.dtype)).unsqueeze(-2)  # (..., 1, dim)
+        hidden = self.hidden(features.to(self.proj.weight.dtype))
+        latents = self.proj(hidden).unsqueeze(-2)  # (..., 1, dim)
         return F.layer_norm(latents, latents.shape[-1:]) if self.is_normed else latents
 
     def distance(self, latents: Tensor, goal: Tensor) -> Tensor:

@@ -124,12 +124,13 @@ def _together(
     environments = [card.make_environment() for _ in indices[:batch_size]]
     for first in indices[::batch_size]:
         batch = indices[first : first + batch_size]
+        used = environments[: len(batch)]  # the last batch may be smaller
         players = [
             _player(card, tasks, environment, make_policy, index)
-            for environment, index in zip(environments, batch, strict=False)
+            for environment, index in zip(used, batch, strict=True)
         ]
         records = play_together(players)
-        for index, environment, record in zip(batch, environments, records, strict=False):
+        for index, environment, record in zip(batch, used, records, strict=True):
             distances = environment.distances
             outcomes.append(EpisodeOutcome.of(card, tasks.tasks[index], index, record, distances))
     return outcomes

@@ -192,7 +192,10 @@ def _cloning(bench: Bench) -> Control:
     _refuse_other_actions(recordings.actions.shape[-1], bench)
     network = clone_behaviour(recordings, recipe=recipe, device=bench.device)
     policy = CloningPolicy(network, device=bench.device)
-    note = f"trained for {recipe.num_steps} steps on {recordings.used:.0%} of the recordings"
+    note = (
+        f"sees frames only, no state; trained for {recipe.num_steps} steps on "
+        f"{recordings.used:.0%} of the recordings"
+    )
     return Control("cloning", lambda index: policy, note=note)
 
 
@@ -211,7 +214,10 @@ def _untrained(bench: Bench) -> Control:
     def make(index: int) -> PlanningPolicy:
         return planning_policy(world, bench.setup, seed=bench.seed + index)
 
-    note = "the same architecture, weights drawn anew"
+    note = (
+        "the same architecture; all weights, and projections that were fitted to data, drawn anew; "
+        "states and actions are scaled as in training"
+    )
     return Control("untrained", make, plans_together=True, note=note)
 
 
@@ -229,11 +235,30 @@ def _oracle(bench: Bench) -> Control:
             seed=bench.seed + index,
         )
 
-    same = replace(setup, deadline_seconds=None) == replace(bench.setup, deadline_seconds=None)
-    note = "the same planner in the true simulator"
-    if not same:
-        note = f"{setup.name} in the true simulator, with settings of its own"
-    return Control("oracle", make, note=note)
+    return Control("oracle", make, note=oracle_note(setup, bench.setup))
+
+
+def oracle_note(oracle: PlanningSetup, ours: PlanningSetup) -> str:
+    """Returns how the planner in the true simulator compares with the one under test."""
+    if replace(oracle, deadline_seconds=None) == replace(ours, deadline_seconds=None):
+        return "the same planner in the true simulator"
+    theirs, own = _rollouts(oracle), _rollouts(ours)
+    if theirs is None or own is None or theirs == own:
+        return f"{oracle.name} in the true simulator, with settings of its own"
+    searched = f"{theirs} rollouts a plan where the planner under test has {own}"
+    if theirs > own:
+        return f"{oracle.name} in the true simulator, {searched}"
+    return (
+        f"a weaker planner than the one under test, in the true simulator: {oracle.name}, "
+        f"{searched}; where it fails, more search may succeed"
+    )
+
+
+def _rollouts(setup: PlanningSetup) -> int | None:
+    """Returns how many sequences a plan tries, where settings tell."""
+    settings = setup.described()["settings"]
+    samples, rounds = settings.get("num_samples"), settings.get("num_iterations", 1)
+    return None if samples is None else int(samples) * int(rounds)
 
 
 def planning_policy(world: LatentWorld, setup: PlanningSetup, *, seed: int) -> PlanningPolicy:

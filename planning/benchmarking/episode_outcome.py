@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -119,31 +119,38 @@ class PolicyOutcome:
 
     def summary(self) -> dict[str, Any]:
         """Returns rates with their intervals, distances and times."""
-        episodes = self.episodes
-        groups = sorted({episode.group for episode in episodes})
-        final = [episode.final_distance for episode in episodes]
-        return {
-            "policy": self.policy,
-            "kind": self.kind,
-            "note": self.note,
-            "success": self.success._asdict(),
-            "success_at_any_step": _rate(episodes, "is_success_at_any_step"),
-            "success_at_last_step": _rate(episodes, "is_success_at_last_step"),
-            "solved_at_start": _rate(episodes, "was_solved_at_start"),
-            "groups": {
-                group: _rate([e for e in episodes if e.group == group], "is_success")
-                for group in groups
-            },
-            "final_distance": {"median": float(np.median(final)), "mean": float(np.mean(final))},
-            "seconds_per_plan": _median(episodes, "seconds_per_plan"),
-            "rollouts_per_second": _median(episodes, "rollouts_per_second"),
-            "plan_warnings": dict(sum((Counter(e.plan_warnings) for e in episodes), Counter())),
-            "outcomes_sha256": fingerprint([episode.to_json() for episode in episodes]),
-            "seconds": self.seconds,
-        }
+        about = {"policy": self.policy, "kind": self.kind, "note": self.note}
+        rows = [episode.to_json() for episode in self.episodes]
+        return {**about, **summary_of(rows), "seconds": self.seconds}
 
 
-def fingerprint(episodes: Sequence[dict[str, Any]]) -> str:
+def summary_of(episodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns what episodes add up to: a summary that says otherwise was not made of them.
+
+    Args:
+        episodes: as `EpisodeOutcome.to_json` has them, at least one.
+    """
+    groups = sorted({episode["group"] for episode in episodes})
+    final = [episode["final_distance"] for episode in episodes]
+    warnings = sum((Counter(episode["plan_warnings"]) for episode in episodes), Counter())
+    return {
+        "success": _rate(episodes, "is_success"),
+        "success_at_any_step": _rate(episodes, "is_success_at_any_step"),
+        "success_at_last_step": _rate(episodes, "is_success_at_last_step"),
+        "solved_at_start": _rate(episodes, "was_solved_at_start"),
+        "groups": {
+            group: _rate([e for e in episodes if e["group"] == group], "is_success")
+            for group in groups
+        },
+        "final_distance": {"median": float(np.median(final)), "mean": float(np.mean(final))},
+        "seconds_per_plan": _median(episodes, "seconds_per_plan"),
+        "rollouts_per_second": _median(episodes, "rollouts_per_second"),
+        "plan_warnings": dict(warnings),
+        "outcomes_sha256": fingerprint(episodes),
+    }
+
+
+def fingerprint(episodes: Sequence[Mapping[str, Any]]) -> str:
     """Returns a hash of what happened in episodes, whatever time it took."""
     kept = [{k: v for k, v in episode.items() if k not in TIMINGS} for episode in episodes]
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
@@ -155,10 +162,10 @@ def by_rule(episodes: Sequence[EpisodeOutcome]) -> dict[str, EpisodeOutcome]:
     return {"worst": ranked[-1], "median": ranked[(len(ranked) - 1) // 2], "best": ranked[0]}
 
 
-def _rate(episodes: Sequence[EpisodeOutcome], name: str) -> dict[str, float]:
-    return Rate.of([getattr(episode, name) for episode in episodes])._asdict()
+def _rate(episodes: Sequence[Mapping[str, Any]], name: str) -> dict[str, float]:
+    return Rate.of([bool(episode[name]) for episode in episodes])._asdict()
 
 
-def _median(episodes: Sequence[EpisodeOutcome], name: str) -> float | None:
-    values = [value for e in episodes if (value := getattr(e, name)) is not None]
+def _median(episodes: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    values = [episode[name] for episode in episodes if episode[name] is not None]
     return float(np.median(values)) if values else None

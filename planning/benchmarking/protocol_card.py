@@ -14,19 +14,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 
+from planning.actions.limits import NormLimit
 from planning.actions.space import ActionSpec, ActionSteps
-from planning.benchmarking.strict_reading import read_as
+from planning.benchmarking.provenance import simulator_packages
+from planning.benchmarking.strict_reading import read_as, read_yaml
 from planning.benchmarking.whole_budget import WholeBudget
 from planning.capabilities import Factor, Varies
 from planning.environments import make_environment
-from planning.evaluation import TaskSet
+from planning.evaluation import TaskSet, options_of
 from planning.types import Environment
 
 CARD_FORMAT = 1
 PROTOCOLS = Path(__file__).parents[1] / "protocols"
 JudgedAt = Literal["any_step", "last_step", "ends_of_plans"]
+StateUse = Literal["none", "robot", "all"]
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,12 @@ class EnvironmentChoice:
     Attributes:
         name: of a file in `planning/environments`.
         options: of its constructor.
+        packages: versions of the simulator's packages that the tasks were made with.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    packages: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class ActionSpace:
     units: tuple[str, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+    norm_limits: tuple[NormLimit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,6 +201,8 @@ class ProtocolCard:
         horizon_steps: steps that a plan covers.
         execute_steps: steps of it that are executed before the next plan is made.
         success: the test.
+        state: what a world model may see beyond pixels: "none"; "robot": proprioception, such as
+            its own place; "all": objects, too.
         action_space: of the environment.
         planner: what the card's own numbers are planned with.
         variation: of the scenes; None: they all look alike.
@@ -207,6 +214,7 @@ class ProtocolCard:
             but them.
         is_comparable: published numbers may stand beside ours.
         differences: what differs from the source, one line each.
+        changes: what each version changed, one line each, from version 2 on.
         published: numbers under the source's protocol.
         file: where the card was read.
         sha256: of that file.
@@ -222,6 +230,7 @@ class ProtocolCard:
     horizon_steps: int
     execute_steps: int
     success: SuccessTest
+    state: StateUse
     action_space: ActionSpace
     planner: PlannerChoice
     variation: Variation | None = None
@@ -231,6 +240,7 @@ class ProtocolCard:
     drawn_at_any_size: bool = False
     is_comparable: bool = False
     differences: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
     published: tuple[Published, ...] = ()
     file: Path = field(default=Path(), init=False)
     sha256: str = field(default="", init=False)
@@ -242,6 +252,11 @@ class ProtocolCard:
         if self.execute_steps > self.horizon_steps:
             raise ValueError(
                 f"execute_steps {self.execute_steps} exceeds horizon_steps {self.horizon_steps}"
+            )
+        if len(self.changes) != self.version - 1:
+            raise ValueError(
+                f"changes must say what each version from 2 on changed: version {self.version} "
+                f"needs {self.version - 1} lines, got {len(self.changes)}"
             )
         if self.is_comparable and not self.published:
             raise ValueError("is_comparable, but nothing is published")
@@ -256,10 +271,7 @@ class ProtocolCard:
         """
         path = find_card(str(name_or_file))
         content = path.read_bytes()
-        try:
-            values = yaml.safe_load(content)
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        values = read_yaml(content, where=str(path))
         if not isinstance(values, dict) or values.pop("format", None) != CARD_FORMAT:
             raise ValueError(
                 f"{path} is no protocol card: it must begin with format: {CARD_FORMAT}"
@@ -302,6 +314,7 @@ class ProtocolCard:
         """
         environment = make_environment(self.environment.name, **self.environment.options)
         self._refuse_other_actions(environment.action_spec)
+        self._refuse_other_options(TaskSet.load(self.tasks_file).options, options_of(environment))
         self._refuse_other_factors(environment)
         return WholeBudget(
             environment, max_steps=self.budget_steps, success_distance=self.success.within
@@ -321,6 +334,15 @@ class ProtocolCard:
             each = range(self.execute_steps, len(distances), self.execute_steps)
             after_actions = [distances[step] for step in each] + distances[-1:]
         return any(distance < self.success.within for distance in after_actions)
+
+    def package_differences(self) -> list[str]:
+        """Returns in which packages this machine's simulator deviates, one line each."""
+        installed = simulator_packages(self.environment.name)
+        return [
+            f"{name} {installed.get(name, 'is not installed')} (card: {version})"
+            for name, version in self.environment.packages.items()
+            if installed.get(name) != version
+        ]
 
     def model_differences(self, action_steps: ActionSteps, context_frames: int) -> list[str]:
         """Returns in what a world model deviates from the card, one line each."""
@@ -348,15 +370,34 @@ class ProtocolCard:
                 f"{self.file.name}: {self.tasks.file} has sha256 {found[:12]}..., the card is of "
                 f"{self.tasks.sha256[:12]}...; restore it, or make a new version of the card"
             )
-        environment = TaskSet.load(path).environment
-        if environment != self.environment.name:
+        tasks = TaskSet.load(path)
+        if tasks.environment != self.environment.name:
             raise ValueError(
-                f"{self.file.name}: its tasks are of {environment}, not of {self.environment.name}"
+                f"{self.file.name}: its tasks are of {tasks.environment}, not of "
+                f"{self.environment.name}"
             )
+        self._refuse_other_options(tasks.options, self.environment.options)
+        for name, version in tasks.packages.items():
+            if (said := self.environment.packages.get(name)) != version:
+                raise ValueError(
+                    f"{self.file.name}: its tasks were made with {name} {version}, the card says "
+                    f"{said or 'nothing'}; put environment.packages right, or freeze tasks anew"
+                )
+
+    def _refuse_other_options(self, frozen: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+        """Raises ValueError where an option of ours is not the one that tasks were frozen with."""
+        for name in sorted(frozen.keys() & ours.keys()):
+            if name == "image_size" and self.drawn_at_any_size:
+                continue
+            if frozen[name] != ours[name]:
+                raise ValueError(
+                    f"{self.title}: its tasks were frozen with {name}={frozen[name]}, its "
+                    f"environment has {name}={ours[name]}; use one of the two for both"
+                )
 
     def _refuse_other_actions(self, spec: ActionSpec) -> None:
         ours = self.action_space
-        for name in ("names", "units", "low", "high"):
+        for name in ("names", "units", "low", "high", "norm_limits"):
             found = tuple(getattr(spec, name))
             if found != getattr(ours, name):
                 raise ValueError(

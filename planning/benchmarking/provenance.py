@@ -5,20 +5,47 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 PACKAGES = ("jepa-planning", "torch", "numpy")
-SIMULATORS = ("gym-pusht", "pymunk", "mujoco", "gymnasium-robotics", "dm_control", "robosuite",
-              "metaworld", "ogbench")  # fmt: skip
+_ROBOSUITE = ("robosuite", "mujoco")
+# What each environment simulates and draws with; one that is not named here needs no package.
+SIMULATORS = {
+    "cube": ("ogbench", "mujoco"),
+    "gymnasium_pixels": ("gymnasium",),
+    "metaworld_reach": ("metaworld", "mujoco"),
+    "panda_lift": _ROBOSUITE,
+    "panda_push": _ROBOSUITE,
+    "panda_reach": _ROBOSUITE,
+    "point_maze": ("gymnasium-robotics", "mujoco"),
+    "pusht": ("gym-pusht", "pymunk", "pygame"),
+    "reacher": ("dm_control", "mujoco"),
+}
 WEIGHTS = ("config.json", "*.safetensors")
 
 
 def versions() -> dict[str, str]:
     """Returns the versions of Python and of what is installed of what matters."""
-    found = {"python": platform.python_version()}
-    for name in (*PACKAGES, *SIMULATORS):
+    simulators = sorted({name for names in SIMULATORS.values() for name in names})
+    return {"python": platform.python_version(), **_versions_of((*PACKAGES, *simulators))}
+
+
+def simulator_packages(environment: str) -> dict[str, str]:
+    """Returns the versions of the packages that an environment simulates and draws with.
+
+    Args:
+        environment: its name.
+    """
+    return _versions_of(SIMULATORS.get(environment, ()))
+
+
+def _versions_of(names: Sequence[str]) -> dict[str, str]:
+    """Returns the versions of those that are installed."""
+    found = {}
+    for name in names:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -13,8 +13,14 @@ HEAD = """# Benchmarks
 Written by `jepa plan results`; do not edit. Every row is one run of `jepa plan evaluate --card`, on
 the frozen starts and goals of a protocol card (`planning/protocols/`, docs/protocols.md). Intervals
 are 95 % Wilson intervals. Any step and last step are two ways of judging; success is the one that
-the card prescribes. Controls are on the same starts. Numbers of others stand here only where the
-card says that the protocol is the same, and our run kept to it."""
+the card prescribes. "sees" is what a policy gets beside pictures: nothing, the robot's own state
+(proprioception), or all (objects, too; the true simulator). Controls are on the same starts; what
+each of them is stands below its table. Numbers of others stand here only where the card says that
+the protocol is the same, and our run kept to it."""
+UNKNOWN = "unknown"
+# What controls see; those that plan with a world model see what it sees.
+SEES = {"do_nothing": "", "random": "", "expert": "all", "replay": "", "cloning": "none",
+        "oracle": "all"}  # fmt: skip
 
 
 def results_page(runs: Sequence[RunFolder]) -> str:
@@ -48,10 +54,12 @@ def _section(title: str, runs: Sequence[RunFolder]) -> str:
     lines = [
         f"## {title}",
         "",
-        f"{card['described']}. Source: {card['source']}.",
+        f"{card['described']}. A world model may see the state: {card['state']}. "
+        f"Source: {card['source']}.",
         "",
-        "| policy | planner | success | any step | last step | final distance | s per plan | n |",
-        "|---|---|---|---|---|---|---|---|",
+        "| policy | planner | sees | success | any step | last step | final distance | s per plan "
+        "| n |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for number, run in enumerate(runs, start=1):
         lines += _rows(run, number)
@@ -67,21 +75,31 @@ def _rows(run: RunFolder, number: int) -> list[str]:
     rows = []
     for policy in run.summary["policies"]:
         is_planner = policy["kind"] == "planner"
-        model = run.summary["checkpoint"]["name"]
-        name = f"**{model}** [{number}]" if is_planner else f"{policy['policy']} [{number}]"
-        plans = is_planner or policy["policy"] in ("untrained", "oracle")
-        setup = run.summary["planner" if policy["policy"] != "oracle" else "oracle_planner"]
-        rows.append(_row(name, setup["name"] if plans else "", policy, run.card["unit"]))
+        model = run.summary["checkpoint"]
+        name = f"**{model['name']}** [{number}]" if is_planner else f"{policy['policy']} [{number}]"
+        sees = str(SEES.get(policy["policy"], model["state"]))
+        planner = _planner_of(run, policy)
+        rows.append(_row((name, planner, sees), policy, run.card["unit"]))
     for name in run.summary["not_run"]:
-        rows.append(f"| {name} [{number}] | | not run | | | | | |")
+        rows.append(f"| {name} [{number}] | | | not run | | | | | |")
     return rows
 
 
-def _row(name: str, planner: str, policy: Mapping[str, Any], unit: str) -> str:
+def _planner_of(run: RunFolder, policy: Mapping[str, Any]) -> str:
+    """Returns what a policy searches with: the same planner may be weaker for the oracle."""
+    if policy["kind"] == "planner" or policy["policy"] == "untrained":
+        return run.summary["planner"]["name"]
+    if policy["policy"] != "oracle":
+        return ""
+    ours, theirs = run.summary["planner"], run.summary["oracle_planner"]
+    is_same = all(ours[key] == theirs[key] for key in ("name", "settings", "execute", "cost"))
+    return theirs["name"] if is_same else f"{theirs['name']}, other settings"
+
+
+def _row(begin: Sequence[str], policy: Mapping[str, Any], unit: str) -> str:
     seconds = policy["seconds_per_plan"]
     cells = (
-        name,
-        planner,
+        *begin,
         _rate(policy["success"]),
         f"{policy['success_at_any_step']['rate']:.0%}",
         f"{policy['success_at_last_step']['rate']:.0%}",
@@ -98,7 +116,7 @@ def _published(runs: Sequence[RunFolder]) -> list[str]:
     if not card["is_comparable"] or all(run.summary["deviations"] for run in runs):
         return []
     return [
-        f"| {row['model']} (published) | {row['planner']} | {row['success']:.0%}, "
+        f"| {row['model']} (published) | {row['planner']} | | {row['success']:.0%}, "
         f"{row['citation']} | | | | | {row['episodes']} |"
         for row in card["published"]
     ]
@@ -106,21 +124,52 @@ def _published(runs: Sequence[RunFolder]) -> list[str]:
 
 def _footnote(run: RunFolder, number: int) -> str:
     summary = run.summary
-    machine = summary["hardware"]
+    machine, minutes = summary["hardware"], summary["training_minutes"]
+    trained = "in an unknown time" if minutes is None else f"in {minutes:g} minutes, as is said"
     parts = [
         f"- [{number}] `{summary['command']}`",
         f"weights {summary['checkpoint']['sha256'][:12]}",
+        f"trained {trained}, {_data(summary)}",
+        f"planned with seed {summary['planner_seeds']}",
         f"{machine.get('gpu', machine['cpu'])}, {machine['threads']} threads",
-        f"jepa-planning {summary['versions'].get('jepa-planning', 'unknown')}, "
-        f"torch {summary['versions'].get('torch', 'unknown')}",
+        _versions(summary),
     ]
-    if (minutes := summary["training_minutes"]) is not None:
-        parts.append(f"trained in {minutes:g} minutes, as the command says")
     if summary["deviations"]:
         parts.append(f"**deviates from the card**: {'; '.join(summary['deviations'])}")
-    for name, reason in summary["not_run"].items():
-        parts.append(f"{name} not run: {reason}")
-    return "; ".join(parts) + "."
+    lines = ["; ".join(parts) + "."]
+    lines += [
+        f"  - {policy['policy']}: {policy['note']}."
+        for policy in summary["policies"]
+        if policy["note"] and policy["kind"] != "planner"
+    ]
+    lines += [f"  - {name} not run: {reason}." for name, reason in summary["not_run"].items()]
+    return "\n".join(lines)
+
+
+def _data(summary: Mapping[str, Any]) -> str:
+    """Returns what is known of the recordings, in words; what is not is said to be unknown."""
+    data = summary["training_data"]
+    vary = data["vary"]
+    varied = UNKNOWN if vary is None else ", ".join(vary) or "none"
+    parts = [
+        f"seed {_known(data['training_seed'])}",
+        f"on recordings {_known(data['index_sha256'])[:12]} of {_known(data['environment'])}",
+        f"factors varied there: {varied}",
+    ]
+    if (cloning := summary["cloning_data"]) is not None:
+        parts.append(f"cloning on recordings {_known(cloning['index_sha256'])[:12]}")
+    return ", ".join(parts)
+
+
+def _versions(summary: Mapping[str, Any]) -> str:
+    found = {name: summary["versions"].get(name, UNKNOWN) for name in ("jepa-planning", "torch")}
+    return ", ".join(
+        f"{name} {version}" for name, version in (found | summary["simulator"]).items()
+    )
+
+
+def _known(value: object) -> str:
+    return UNKNOWN if value is None else str(value)
 
 
 def _differences(card: Mapping[str, Any]) -> list[str]:
@@ -143,6 +192,8 @@ def card_facts(card: ProtocolCard) -> dict[str, Any]:
             f"{card.success.unit} at {card.success.judged_at.replace('_', ' ')}"
         ),
         "unit": card.success.unit,
+        "state": card.state,
+        "packages": dict(card.environment.packages),
         "is_comparable": card.is_comparable,
         "differences": list(card.differences),
         "published": [vars(row) for row in card.published],

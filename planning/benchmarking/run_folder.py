@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from planning.benchmarking.episode_outcome import PolicyOutcome, fingerprint
+from planning.benchmarking.episode_outcome import PolicyOutcome, fingerprint, summary_of
 
-RUN_FORMAT = 1
+RUN_FORMAT = 2
 SUMMARY, EPISODES = "summary.json", "episodes"
 
 
@@ -28,11 +28,12 @@ class RunFolder:
 
     @classmethod
     def load(cls, path: str | Path) -> RunFolder:
-        """Reads a folder.
+        """Reads a folder, and adds its episodes up again.
 
         Raises:
             FileNotFoundError: if there is no summary.
-            ValueError: if it is not one of this format.
+            ValueError: if it is not one of this format, or says of a policy what its episodes do
+                not add up to.
         """
         file = Path(path) / SUMMARY
         if not file.is_file():
@@ -45,8 +46,13 @@ class RunFolder:
         except json.JSONDecodeError as error:
             raise ValueError(f"{file} is not JSON: {error}") from error
         if not isinstance(summary, dict) or summary.get("format") != RUN_FORMAT:
-            raise ValueError(f"{file} is not the summary of a run (format {RUN_FORMAT})")
-        return cls(Path(path), summary)
+            raise ValueError(
+                f"{file} is not the summary of a run of format {RUN_FORMAT}; evaluate again"
+            )
+        run = cls(Path(path), summary)
+        for policy in run.policies:
+            run._refuse_other_sums(policy)
+        return run
 
     @property
     def card(self) -> Mapping[str, Any]:
@@ -81,18 +87,43 @@ class RunFolder:
             ValueError: if it was not played, or the episodes are not those of the summary.
         """
         expected = self.policy(policy)["outcomes_sha256"]
-        rows = json.loads((self.path / EPISODES / f"{policy}.json").read_text(encoding="utf-8"))
-        if fingerprint(rows) != expected:
+        file = self.path / EPISODES / f"{policy}.json"
+        try:
+            rows = json.loads(file.read_text(encoding="utf-8"))
+            is_the_same = fingerprint(rows) == expected
+        except (OSError, ValueError, AttributeError) as error:
+            raise ValueError(f"{file} cannot be read ({error}); evaluate again") from error
+        if not is_the_same:
             raise ValueError(
                 f"{self.path}: the episodes of {policy} are not those of {SUMMARY}; evaluate again"
             )
         return rows
 
+    def _refuse_other_sums(self, policy: str) -> None:
+        said = self.policy(policy)
+        for name, value in summary_of(self.episodes(policy)).items():
+            if said.get(name) != value:
+                raise ValueError(
+                    f"{self.path / SUMMARY} says {name} {said.get(name)} of {policy}, its episodes "
+                    f"add up to {value}: one of the two was changed; evaluate again"
+                )
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """Returns the run folders in a folder, however deep, in the order of their names.
+
+    One that is a run itself, or holds none, is returned as it is.
+    """
+    if (folder / SUMMARY).is_file():
+        return [folder]
+    found = sorted(file.parent for file in folder.rglob(SUMMARY))
+    return [run for run in found if (run / EPISODES).is_dir()] or [folder]
+
 
 def write_run(
     folder: Path, outcomes: Sequence[PolicyOutcome], facts: Mapping[str, Any]
 ) -> RunFolder:
-    """Writes the episodes of each policy, then the summary.
+    """Writes the episodes of each policy, then the summary; episodes of an earlier run go.
 
     Args:
         folder: is there.
@@ -100,6 +131,10 @@ def write_run(
         facts: everything else that belongs into the summary.
     """
     (folder / EPISODES).mkdir(exist_ok=True)
+    ours = {f"{outcome.policy}.json" for outcome in outcomes}
+    for file in (folder / EPISODES).glob("*.json"):
+        if file.name not in ours:
+            file.unlink()
     for outcome in outcomes:
         rows = ",\n ".join(json.dumps(episode.to_json()) for episode in outcome.episodes)
         file = folder / EPISODES / f"{outcome.policy}.json"

@@ -8,9 +8,40 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import yaml
+
 T = TypeVar("T")
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 _PLAIN = (int, float, str, bool, type(None))
+
+
+class _NoKeyTwice(yaml.SafeLoader):
+    """YAML lets the last of two equal keys win, so that a number may not be the one one reads."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Raises yaml.constructor.ConstructorError if a key is there twice."""
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = str(key_node.value)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is there twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(content: bytes | str, *, where: str) -> Any:  # noqa: ANN401
+    """Returns the plain values of a YAML file in which no key is there twice.
+
+    Raises:
+        ValueError: if it is no YAML, or a key is there twice; one line.
+    """
+    try:
+        # It is a safe loader: it makes plain values only.
+        return yaml.load(content, Loader=_NoKeyTwice)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where} is no YAML: {' '.join(str(error).split())}") from error
 
 
 def read_as(kind: type[T], values: object, *, where: str) -> T:

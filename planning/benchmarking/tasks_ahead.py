@@ -8,6 +8,8 @@ many steps, and replaying the actions reaches it exactly.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ import numpy as np
 
 from planning.benchmarking.whole_budget import WholeBudget
 from planning.capabilities import Acts
-from planning.evaluation import Task, TaskSet
+from planning.evaluation import Task, TaskSet, options_of
 from planning.recording import (
     MOVED,
     RECORDING_SEEDS_BELOW,
@@ -28,6 +30,7 @@ from planning.types import Environment
 
 EVALUATION_SEEDS_FROM = RECORDING_SEEDS_BELOW
 MAX_TRIES = 200
+NUMBERS = r"-?\d+(\.\d+)?(e-?\d+)?(, -?\d+(\.\d+)?(e-?\d+)?)*"  # also several, with commas
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,12 @@ def freeze_ahead(
     name: str,
     num_tasks: int,
     seed: int,
+    tell: Callable[[str], object] = lambda line: None,
 ) -> TaskSet:
     """Draws tasks; the same seed draws the same ones.
 
-    Tasks whose start is already a success are drawn anew: there is nothing to plan.
+    Tasks whose start is already a success are drawn anew: there is nothing to plan. So are those
+    that the environment refuses, as places that it reaches but does not start from.
 
     Args:
         environment: where.
@@ -74,17 +79,26 @@ def freeze_ahead(
         name: of the set.
         num_tasks: how many, each from an episode of its own.
         seed: from 0; episodes are seeded above `EVALUATION_SEEDS_FROM`.
+        tell: is told how many were drawn anew and why, a line at a time.
 
     Raises:
-        ValueError: if the seed is out of range, or goals are hardly ever away from their starts.
+        ValueError: if the seed is out of range, or an environment refuses or solves
+            `MAX_TRIES` tasks in a row.
     """
     if not 0 <= seed < EVALUATION_SEEDS_FROM:
         raise ValueError(f"seed must be from 0 to 2**31 - 1, got {seed}")
     success_distance, max_steps = environment.success_distance, environment.max_steps
     world = WholeBudget(environment, max_steps=10**9, success_distance=success_distance)
-    with _without_pictures(environment):
-        tasks = [_task(world, make_policy, ahead, seed, index) for index in range(num_tasks)]
-    environment.max_steps = max_steps
+    anew: Counter[str] = Counter()
+    try:
+        with _without_pictures(environment):
+            tasks = [
+                _task(world, make_policy, ahead, seed, index, anew) for index in range(num_tasks)
+            ]
+    finally:
+        environment.max_steps = max_steps
+    for reason, count in anew.most_common():
+        tell(f"drawn anew {count} times: {reason}")
     return TaskSet(
         name=name,
         environment=environment.name,
@@ -92,6 +106,7 @@ def freeze_ahead(
         success_distance=success_distance,
         seed=seed,
         tasks=tuple(tasks),
+        options=options_of(environment),
     )
 
 
@@ -110,26 +125,37 @@ def _without_pictures(environment: Any) -> Iterator[None]:  # noqa: ANN401
 
 
 def _task(
-    world: WholeBudget, make_policy: Callable[[], Acts], ahead: TasksAhead, seed: int, index: int
+    world: WholeBudget,
+    make_policy: Callable[[], Acts],
+    ahead: TasksAhead,
+    seed: int,
+    index: int,
+    anew: Counter[str],
 ) -> Task:
+    """Draws a task; counts in `anew` why others were not taken."""
+    reason = ""
     for attempt in range(MAX_TRIES):
         generator = np.random.default_rng((EVALUATION_SEEDS_FROM + seed, index, attempt))
-        configurations, actions = _episode(world, make_policy, ahead, generator)
-        first = int(generator.integers(ahead.episode_steps - ahead.num_steps + 1))
-        start, part = configurations[first], actions[first : first + ahead.num_steps]
         try:
+            configurations, actions = _episode(world, make_policy, ahead, generator)
+            first = int(generator.integers(ahead.episode_steps - ahead.num_steps + 1))
+            start, part = configurations[first], actions[first : first + ahead.num_steps]
             goal = _replayed(world, start, part, generator)
             # Who asks for a goal and gets it drawn finds out here whether it can be one.
             shown = world.reset(generator, start=start, goal=goal)
-        except ValueError:  # a place that the environment reaches, but does not start from
+        except ValueError as error:
+            reason = re.sub(NUMBERS, "#", str(error))  # so that the same ones can be counted
+            anew[reason] += 1
             continue
         if not shown.is_success:
             group, source = _group(world, start, goal), f"{world.name}-{seed}-{index}-{attempt}"
             return Task(start, goal, group, part, source)
-    raise ValueError(
-        f"{MAX_TRIES} times the goal {ahead.num_steps} steps ahead was within the success distance "
-        f"{world.success_distance} of its start; let goals be further ahead"
-    )
+        reason = (
+            f"the goal {ahead.num_steps} steps ahead was within the success distance "
+            f"{world.success_distance} of its start"
+        )
+        anew[reason] += 1
+    raise ValueError(f"no task in {MAX_TRIES} tries; at last {reason}; let goals be further ahead")
 
 
 def _group(world: WholeBudget, start: np.ndarray, goal: np.ndarray) -> str:
@@ -151,6 +177,9 @@ def _episode(
 
     Returns:
         Configurations, steps + 1, and rounded actions (steps, action_dim).
+
+    Raises:
+        ValueError: if the environment refuses a start, or ends the episode by itself.
     """
     environment, policy = world.environment, make_policy()
     time_step = world.reset(generator, start=None, goal=None)
@@ -162,6 +191,8 @@ def _episode(
             except ValueError:  # not a place to start from: stays where it is
                 time_step = time_step._replace(is_success=False)
             continue
+        if time_step.is_last:
+            raise ValueError(f"{environment.name} ended an episode by itself")
         action = np.asarray(policy(environment, time_step, generator), dtype=np.float64)
         action = _rounded(action, environment)
         time_step = world.step(action)
@@ -176,6 +207,8 @@ def _replayed(
     """Returns where these actions lead from `start`, at rest."""
     time_step = world.reset(generator, start=start, goal=None)
     for action in actions:
+        if time_step.is_last:
+            raise ValueError(f"{world.name} ended a replay by itself")
         time_step = world.step(action)
     return configuration_of(world.environment, time_step)
 

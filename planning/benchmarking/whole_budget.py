@@ -17,7 +17,7 @@ from planning.types import Environment, Goal, TimeStep
 
 
 class WholeBudget:
-    """An environment whose episodes last exactly `max_steps`.
+    """An environment whose episodes last for `max_steps`, unless its simulation ends by itself.
 
     By the contract of environments an episode succeeds, and ends, where `distance_to_goal` is below
     `success_distance`. Nothing is below zero: so long as the environment acts, that is its success
@@ -89,5 +89,6 @@ class WholeBudget:
     def _noted(self, time_step: TimeStep) -> TimeStep:
         distance = self.environment.distance_to_goal()
         self.distances.append(distance)
-        is_last = len(self.distances) > self.max_steps
+        # With no success it can only be the budget, or a task that ends by itself.
+        is_last = time_step.is_last or len(self.distances) > self.max_steps
         return time_step._replace(is_success=distance < self.success_distance, is_last=is_last)

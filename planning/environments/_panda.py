@@ -3,6 +3,11 @@
 An action is a pose difference in the convention of DROID and V-JEPA 2-AC (arXiv:2506.09985, Sec.
 3.1), four a second; a state is the pose of the hand and how far the gripper is closed. The cube is
 in no state, as a robot would not know it, but in the configuration.
+
+An action is what is commanded, and recorded so. What the hand did with it, which is what 2-AC
+learns from, is the difference of two states: `actions: pose_difference` of the training data. Roll
+is in [0, 2 pi), not in [-pi, pi]: where the hand points down, which it mostly does, that would jump
+between pi and -pi with each breath of the simulation. The rotation is the same.
 """
 
 from __future__ import annotations
@@ -111,6 +116,16 @@ class PandaTask(RobotTask):
         units = ("metre",) * 3 + ("radian",) * 3 + ("closedness",)
         high = (self.max_move,) * 3 + (self.max_turn,) * 3 + (1.0,)
         return ActionSpec(names, units, tuple(-bound for bound in high), high)
+
+    @property
+    def meanings(self) -> Mapping[str, str]:
+        """What poses and actions are, as DROID's are told, but for actions that are commands."""
+        return {
+            "frame": "base",
+            "rotation": "extrinsic xyz Euler, radians",  # what `pose_difference` asks for
+            "gripper": "closedness, 0 open to 1 closed",
+            "action_kind": "commanded pose difference",
+        }
 
     @property
     def configuration(self) -> np.ndarray:

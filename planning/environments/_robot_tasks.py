@@ -110,6 +110,9 @@ class RobotTask(GoalSimulation):
 
     # ------------------------------------------------------------------ private
 
+    def _drawn_goal(self, here: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        return self._sample_task(generator, here, None)[1]
+
     def _apply(self, values: Values) -> None:
         if values != self._applied:  # settling a cube of another size takes its time
             self._change(values)

@@ -35,7 +35,7 @@ from planning.environments._robot_tasks import (
     moved_camera,
     prepare_for,
 )
-from planning.goal_simulation import Values
+from planning.goal_simulation import Values, unreached_goal
 from planning.mujoco_rendering import MujocoRenderer, load_mujoco, orbit_of_camera
 
 CUBE_EDGE, CUBE_MASS = 0.04, 0.064
@@ -114,6 +114,16 @@ class Cube(RobotTask):
         return ActionSpec(names, ("metre",) * 3 + ("radian", "closedness"), low, high)
 
     @property
+    def meanings(self) -> Mapping[str, str]:
+        """What states and actions are."""
+        return {
+            "frame": "world",
+            "rotation": "yaw about the vertical, radians",
+            "gripper": "closedness, 0 open to 1 closed",
+            "action_kind": "commanded change of the hand's place and yaw",
+        }
+
+    @property
     def configuration(self) -> np.ndarray:
         """(22,), float64: angles of arm and gripper, the cube (quaternion wxyz), the command."""
         return np.append(self._data.qpos, self._gripper_command)
@@ -172,10 +182,12 @@ class Cube(RobotTask):
         self, generator: np.random.Generator, start: np.ndarray | None, goal: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         start = self._drawn(generator) if start is None else start
-        while goal is None:
-            drawn = self._drawn(generator)
-            if self._distance_between(start, drawn) >= 2 * self.success_distance:
-                goal = drawn
+        if goal is None:
+            goal = unreached_goal(
+                lambda: self._drawn(generator),
+                lambda drawn: self._distance_between(start, drawn),
+                beyond=2 * self.success_distance,
+            )
         return start, goal
 
     def _drawn(self, generator: np.random.Generator) -> np.ndarray:

@@ -19,6 +19,7 @@ Install with: pip install 'jepa-planning[sim]' and what the environment itself n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -121,9 +122,12 @@ class GymnasiumPixels(GoalSimulation):
         goal = self.goal
         if self.success in ("info", "reward"):
             return 0.0 if self._goal_reached_by_itself else 1.0
+        return self._distance_to(goal.frame, goal.state)
+
+    def _distance_to(self, frame: np.ndarray, state: np.ndarray) -> float:
         if self.success == "observation":
-            return float(np.linalg.norm(self._state_now().astype(np.float32) - goal.state))
-        difference = self._frame().astype(np.float64) - goal.frame
+            return float(np.linalg.norm(self._state_now().astype(np.float32) - state))
+        difference = self._frame().astype(np.float64) - frame
         return float(np.sqrt((difference**2).mean()))
 
     # ------------------------------------------------------------------ recipes
@@ -152,6 +156,28 @@ class GymnasiumPixels(GoalSimulation):
         if goal is None:
             goal = self._goal_from(self.checked_configuration(start, "start"), generator)
         return super().reset(generator, start=start, goal=goal)
+
+    def new_goal(self, generator: np.random.Generator) -> TimeStep:
+        """Draws a goal that random actions lead to, and begins the budget of steps anew.
+
+        The past is played again, as pictures of goals take the only simulator that there is.
+
+        Raises:
+            ValueError: if every goal is reached already, the environment has ended by itself, or
+                it did not come back to where it was, as one with randomness of its own.
+            RuntimeError: before the first reset.
+        """
+        if self._has_ended:
+            raise ValueError(f"{self.env_id} has ended the episode itself")
+        state, frame = self._state_now(), self._frame()
+        super().new_goal(generator)
+        if not (np.array_equal(state, self._state_now()) and np.array_equal(frame, self._frame())):
+            raise ValueError(f"{self.env_id} is not the same when its past is played again")
+        self._goal_reached_by_itself = False
+        return self._time_step()
+
+    def _drawn_goal(self, here: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        return self._goal_from(here, generator)
 
     def checked_configuration(self, configuration: np.ndarray, what: str) -> np.ndarray:
         """Returns a recipe, or as a start not a number, where it is and can go on.
@@ -202,7 +228,10 @@ class GymnasiumPixels(GoalSimulation):
         return _vector(self._observation, self.state_key, self.env_id)
 
     def _distance_between(self, configuration: np.ndarray, goal: np.ndarray) -> float:
-        return self.distance_to_goal()  # of now: recipes themselves cannot be compared
+        if self.success in ("info", "reward"):
+            return 1.0  # it takes an action
+        frame, state = self._outcome(goal)  # recipes themselves cannot be compared
+        return self._distance_to(frame, state.astype(np.float32))
 
     def _frame(self) -> np.ndarray:
         from PIL import Image
@@ -281,6 +310,15 @@ class GymnasiumPixels(GoalSimulation):
     def _refuse_bad_options(self) -> None:
         if not 16 <= self.image_size <= 512:
             raise ValueError(f"image_size must be in [16, 512], got {self.image_size}")
+        for name in ("success_distance", "reward_threshold"):
+            value = getattr(self, name)
+            is_number = isinstance(value, int | float) and math.isfinite(value)
+            if value is not None and not is_number:
+                raise ValueError(f"{name} must be a finite number, got {value!r}")
+        if self.success_distance is not None and self.success_distance <= 0:
+            raise ValueError(f"success_distance must be above 0, got {self.success_distance}")
+        if not isinstance(self.env_options, Mapping):
+            raise ValueError(f"env_options must be names and values, got {self.env_options!r}")
         if self.goal_steps < 1:
             raise ValueError(f"goal_steps must be at least 1, got {self.goal_steps}")
         if self.success not in get_args(Success):

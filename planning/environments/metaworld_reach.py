@@ -99,6 +99,15 @@ class MetaworldReach(RobotTask):
         return ActionSpec(("dx", "dy", "dz", "effort"), units, tuple(-x for x in high), high)
 
     @property
+    def meanings(self) -> Mapping[str, str]:
+        """What states and actions are."""
+        return {
+            "frame": "world",
+            "gripper": "state: closedness, 0 open to 1 closed; action: effort, -1 opens, 1 closes",
+            "action_kind": "commanded change of the place that pulls the hand",
+        }
+
+    @property
     def configuration(self) -> np.ndarray:
         """(19,), float64: joints, fingers, the puck, and the point that pulls the hand."""
         return np.concatenate([self._data.qpos, self._data.mocap_pos[0]])

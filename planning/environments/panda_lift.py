@@ -15,7 +15,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from planning.capabilities import Acts
-from planning.environments._panda import GROUND, PandaTask, cube_at, policy_of
+from planning.environments._panda import (
+    CUBE_HIGH,
+    CUBE_LOW,
+    GROUND,
+    PandaTask,
+    cube_at,
+    policy_of,
+)
 from planning.environments._panda_table import FINGER_TRAVEL
 
 LEAST_HEIGHT, MOST_HEIGHT = 0.1, 0.18  # metres that the cube is raised
@@ -41,9 +48,13 @@ class PandaLift(PandaTask):
         return start, self._held(generator, start) if goal is None else goal
 
     def _held(self, generator: np.random.Generator, start: np.ndarray) -> np.ndarray:
-        """Draws a goal: the cube of `start` in the hand, in the air."""
+        """Draws a goal: the cube of `start` in the hand, in the air above the table.
+
+        It may be in the hand already, or have been dropped where the hand cannot raise it.
+        """
         low, high = (-ASIDE, -ASIDE, LEAST_HEIGHT), (ASIDE, ASIDE, MOST_HEIGHT)
-        place = start[9:12] + generator.uniform(low, high)
+        lying = np.append(np.clip(start[9:11], CUBE_LOW, CUBE_HIGH), self._table.resting_height)
+        place = lying + generator.uniform(low, high)
         yaw = _nearest_quarter(2 * float(np.arctan2(start[15], start[12])), 0.0)
         grip = 1 - self._table.cube_half_size / FINGER_TRAVEL
         held = self._configuration_of(place, cube_at(place, yaw), yaw=yaw, closedness=grip)

@@ -65,13 +65,7 @@ class PointMass(GoalSimulation):
     def __post_init__(self) -> None:
         if not 16 <= self.image_size <= 512:
             raise ValueError(f"image_size must be in [16, 512], got {self.image_size}")
-        discs = np.array([tuple(disc) for disc in self.obstacles], dtype=np.float64)
-        if discs.size and (discs.ndim != 2 or discs.shape[1] != 3 or (discs[:, 2] <= 0).any()):
-            raise ValueError(
-                "each obstacle must be (x, y, radius) in metres with a radius above 0, got "
-                f"{self.obstacles}"
-            )
-        self._discs = discs.reshape(-1, 3)
+        self._discs = _checked_discs(self.obstacles)
         self._position, self._velocity = np.zeros(2), np.zeros(2)
         self._apply({name: factor.default for name, factor in FACTORS.items()})
         if not self._share_of_free_places() > 0.05:
@@ -216,3 +210,24 @@ class PointMass(GoalSimulation):
         ticks = np.linspace(-ARENA_HALF_METRES, ARENA_HALF_METRES, 41)
         points = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
         return float(self.are_free(points, FACTORS["size.agent"].high[0] - self._radius).mean())
+
+
+def _checked_discs(obstacles: Sequence[Sequence[float]]) -> np.ndarray:
+    """Returns obstacles as (num_obstacles, 3).
+
+    Raises:
+        ValueError: if they are not x, y and a radius each.
+    """
+    try:
+        discs = np.array(obstacles, dtype=np.float64)
+    except (TypeError, ValueError):
+        discs = np.full(1, np.nan)
+    is_rows = discs.ndim == 2 and discs.shape[1] == 3
+    if discs.shape != (0,) and not (
+        is_rows and np.isfinite(discs).all() and (discs[:, 2] > 0).all()
+    ):
+        raise ValueError(
+            "each obstacle must be (x, y, radius) in metres with a radius above 0, got "
+            f"{obstacles!r}"
+        )
+    return discs.reshape(-1, 3)

@@ -31,7 +31,7 @@ import numpy as np
 from planning.actions.space import ActionSpec
 from planning.capabilities import Factor
 from planning.experts.pushing import PushingExpert
-from planning.goal_simulation import Values, checked_values
+from planning.goal_simulation import Values, checked_values, unreached_goal
 from planning.types import Goal, TimeStep
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ class PushT:
         self._apply(self._wanted)
         self._past: list[np.ndarray] = []  # the start, and the targets since
         self._state: np.ndarray | None = None
+        self._steps_before_goal = 0
         self._goal: Goal | None = None
-        self._steps = 0
 
     # ------------------------------------------------------------------ the contract
 
@@ -132,9 +132,27 @@ class PushT:
         goal_state = self._checked(goal, "goal", generator)
         self._past = [start_state]
         self._state = self._played(self._physics, self._past)
-        self._goal = Goal(self.render(goal_state), goal_state.astype(np.float32))
-        self._steps = 0
-        return self._time_step()
+        return self._aim_for(goal_state)
+
+    def new_goal(self, generator: np.random.Generator) -> TimeStep:
+        """Draws a goal that is not yet reached, and begins the budget of steps anew.
+
+        The simulation goes on as it is.
+
+        Raises:
+            ValueError: if every one that is drawn is reached already.
+            RuntimeError: before the first reset.
+        """
+        if self._state is None:
+            raise RuntimeError("there is no episode to go on before the first reset")
+        here = self._state
+        return self._aim_for(
+            unreached_goal(
+                lambda: self.sample_state(generator),
+                lambda goal: self._distance_between(here, goal),
+                beyond=self.success_distance,
+            )
+        )
 
     def step(self, action: np.ndarray) -> TimeStep:
         """Steers the disc towards its place plus `action` (dx, dy), for 0.1 s."""
@@ -143,7 +161,6 @@ class PushT:
         target = self._target(self._state, action)
         self._state = np.asarray(self._physics.step(target)[0])
         self._past.append(target)
-        self._steps += 1
         return self._time_step()
 
     @property
@@ -165,7 +182,10 @@ class PushT:
         return self._distance_from(self._state)
 
     def _distance_from(self, state: np.ndarray) -> float:
-        difference = state - self.goal.state
+        return self._distance_between(state, self.goal.state)
+
+    def _distance_between(self, state: np.ndarray, goal: np.ndarray) -> float:
+        difference = state - goal
         places = float(np.linalg.norm(difference[:4]))
         angle = abs(math.remainder(float(difference[4]), 2 * math.pi))
         return max(places, angle / ANGLE_TOLERANCE_RADIANS * self.success_distance)
@@ -187,7 +207,6 @@ class PushT:
         saved = np.array(saved, dtype=np.float64)
         self._past = [saved[:5], *saved[5:].reshape(-1, 2)]
         self._state = self._played(self._physics, self._past)
-        self._steps = len(self._past) - 1
 
     def simulate(self, actions: np.ndarray) -> np.ndarray:
         """Tries actions (horizon, 2) from where it is, in a simulation of their own.
@@ -268,6 +287,16 @@ class PushT:
         return frame if (self._light == 1).all() else (frame * self._light).astype(np.uint8)
 
     # ------------------------------------------------------------------ private
+
+    def _aim_for(self, goal: np.ndarray) -> TimeStep:
+        self._goal = Goal(self.render(goal), goal.astype(np.float32))
+        self._steps_before_goal = len(self._past) - 1
+        return self._time_step()
+
+    @property
+    def _steps(self) -> int:
+        """How many there were since the goal was given."""
+        return len(self._past) - 1 - self._steps_before_goal
 
     def _time_step(self) -> TimeStep:
         assert self._state is not None

@@ -21,7 +21,7 @@ import numpy as np
 from planning.actions.space import ActionSpec
 from planning.capabilities import Acts, Factor, simulated_distances
 from planning.environments._painting import with_disc
-from planning.goal_simulation import checked_values
+from planning.goal_simulation import checked_values, unreached_goal
 from planning.types import Goal, TimeStep
 
 if TYPE_CHECKING:
@@ -99,10 +99,25 @@ class TwoRooms:
         if self._wanted != self._applied:
             self._apply(self._wanted)
         self._position = self._free(start, "start", generator)
-        goal_position = self._free(goal, "goal", generator)
-        self._goal = Goal(self.render(goal_position), goal_position.astype(np.float32))
-        self._steps = 0
-        return self._time_step()
+        return self._aim_for(self._free(goal, "goal", generator))
+
+    def new_goal(self, generator: np.random.Generator) -> TimeStep:
+        """Draws a goal that is not yet reached, and begins the budget of steps anew.
+
+        Raises:
+            ValueError: if every one that is drawn is reached already.
+            RuntimeError: before the first reset.
+        """
+        if self._position is None:
+            raise RuntimeError("there is no episode to go on before the first reset")
+        here = self._position
+        return self._aim_for(
+            unreached_goal(
+                lambda: self.sample_position(generator),
+                lambda goal: float(np.linalg.norm(here - goal)),
+                beyond=self.success_distance,
+            )
+        )
 
     def step(self, action: np.ndarray) -> TimeStep:
         """Moves by `action` (dx, dy), sliding along walls."""
@@ -293,6 +308,11 @@ class TwoRooms:
     def _walk(self, action: np.ndarray) -> None:
         assert self._position is not None
         self._position = self.move(self._position, self.action_spec.validate(action))
+
+    def _aim_for(self, goal_position: np.ndarray) -> TimeStep:
+        self._goal = Goal(self.render(goal_position), goal_position.astype(np.float32))
+        self._steps = 0
+        return self._time_step()
 
     def _time_step(self) -> TimeStep:
         assert self._position is not None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from planning.benchmarking.episode_outcome import PolicyOutcome
     from planning.benchmarking.planning_setup import Wishes
     from planning.benchmarking.protocol_card import ProtocolCard
+    from planning.benchmarking.training_data import TrainingData
 
 CLONING_STEPS = 1500
 
@@ -57,12 +58,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     out = _refuse_misfits(arguments)
     names = controls_named(arguments.controls or "all")
-    bench, deviates = _bench(arguments, out / SUMMARY)
+    bench, training, deviates = _bench(arguments, out / SUMMARY)
     card, num_tasks = bench.card, len(bench.tasks.tasks)
     print(f"{card.title}: {num_tasks} frozen tasks, {card.budget_steps} steps each")
     for line in deviates:
         print(f"deviates: {line}")
-    outcomes = _play(arguments, bench, names, out, _facts(arguments, bench, deviates))
+    facts = _facts(arguments, bench, training, deviates)
+    outcomes = _play(arguments, bench, names, out, facts)
     print(outcome_table(outcomes))
     print(f"{out / SUMMARY}, episodes/, worst.gif, median.gif, best.gif")
     return 0
@@ -125,6 +127,11 @@ def _refuse_misfits(arguments: argparse.Namespace) -> Path:
         raise ValueError("--card needs --out FOLDER for the episodes, the films and summary.json")
     if arguments.batch < 1:
         raise ValueError(f"--batch must be at least 1 episode, got {arguments.batch}")
+    if arguments.cloning_steps is not None and arguments.cloning_steps < 1:
+        raise ValueError(
+            f"--cloning-steps must be at least 1, got {arguments.cloning_steps}; --controls with "
+            "other names leaves cloning out"
+        )
     return arguments.out
 
 
@@ -148,32 +155,31 @@ def _wishes(arguments: argparse.Namespace) -> Wishes:
     )
 
 
-def _bench(arguments: argparse.Namespace, summary: Path) -> tuple[Bench, list[str]]:
-    """Returns what is played, and how it deviates from the card."""
+def _bench(arguments: argparse.Namespace, summary: Path) -> tuple[Bench, TrainingData, list[str]]:
+    """Returns what is played, what is known of the world model's data, and all deviations."""
     import torch
 
     from planning.benchmarking.controls import Bench
-    from planning.benchmarking.planning_setup import card_setup, deviations, wished_setup
+    from planning.benchmarking.model_fit import fit_deviations, refuse_other_environment
+    from planning.benchmarking.planning_setup import card_setup, wished_setup
     from planning.benchmarking.protocol_card import ProtocolCard
+    from planning.benchmarking.training_data import TrainingData
+    from planning.latent_world import checkpoint_folder
 
     card, wishes = ProtocolCard.load(arguments.card), _wishes(arguments)
-    tasks = all_tasks = card.load_tasks()
+    tasks = card.load_tasks()
     if arguments.episodes is not None:
-        tasks = all_tasks.first(arguments.episodes)
+        tasks = tasks.first(arguments.episodes)
     prepare_results(summary.parent, summary.name)
     torch.set_num_threads(threads_of(arguments))
     world = load_world(arguments)
+    training = TrainingData.of_checkpoint(checkpoint_folder(arguments.checkpoint))
     card, deviates = _drawn_for(world.image_size, card)
     steps = world.action_steps
     setup = wished_setup(card, steps, wishes)
     oracle_setup = replace(setup, deadline_seconds=None)
     if card.oracle_planner is not None:
         oracle_setup = card_setup(card, steps, card.oracle_planner)
-    deviates += deviations(card, setup, steps) + card.model_differences(steps, world.context_frames)
-    if arguments.precision != "fp32":
-        deviates.append(f"precision {arguments.precision} (card: fp32)")
-    if len(tasks.tasks) < len(all_tasks.tasks):
-        deviates.append(f"the first {len(tasks.tasks)} of {len(all_tasks.tasks)} tasks")
     bench = Bench(
         card,
         tasks,
@@ -182,11 +188,28 @@ def _bench(arguments: argparse.Namespace, summary: Path) -> tuple[Bench, list[st
         oracle_setup,
         seed=arguments.seed,
         shards=arguments.data,
-        cloning_steps=arguments.cloning_steps or CLONING_STEPS,
+        cloning_steps=arguments.cloning_steps or CLONING_STEPS,  # 0 has been refused
         device=arguments.device,
     )
-    _refuse_other_environment(bench)
-    return bench, deviates
+    refuse_other_environment(card, bench.environment, world, training)
+    deviates += _deviations_of_the_run(arguments, bench)
+    deviates += fit_deviations(card, bench.environment, world, training)
+    return bench, training, deviates
+
+
+def _deviations_of_the_run(arguments: argparse.Namespace, bench: Bench) -> list[str]:
+    """Returns how the planner, its numbers, the simulator and the tasks deviate from the card."""
+    from planning.benchmarking.planning_setup import deviations
+
+    card = bench.card
+    found = deviations(card, bench.setup, bench.world.action_steps)
+    if arguments.precision != "fp32":
+        found.append(f"precision {arguments.precision} (card: fp32)")
+    if arguments.compile:  # fused kernels round otherwise, so plans may differ
+        found.append("compiled dynamics (card: as they are)")
+    if (num_tasks := len(bench.tasks.tasks)) < (num_all := len(card.load_tasks().tasks)):
+        found.append(f"the first {num_tasks} of {num_all} tasks")
+    return found + card.package_differences()
 
 
 def _drawn_for(image_size: int, card: ProtocolCard) -> tuple[ProtocolCard, list[str]]:
@@ -197,22 +220,19 @@ def _drawn_for(image_size: int, card: ProtocolCard) -> tuple[ProtocolCard, list[
     return card.drawn_at(image_size), [f"frames of {image_size} pixels (card: {size})"]
 
 
-def _refuse_other_environment(bench: Bench) -> None:
-    """Raises ValueError if the world model was made for other actions or other frames."""
-    from planning.control.mpc import joined_spec
-
-    environment, world = bench.environment, bench.world
-    joined_spec(world, environment)
-    if environment.image_size != world.image_size:
-        raise ValueError(
-            f"{bench.card.title} has frames of {environment.image_size} pixels, the world model "
-            f"was made for {world.image_size}; use one that was trained on this card's environment"
-        )
-
-
-def _facts(arguments: argparse.Namespace, bench: Bench, deviates: list[str]) -> dict[str, Any]:
-    from planning.benchmarking.provenance import checkpoint_hash, hardware, versions
+def _facts(
+    arguments: argparse.Namespace, bench: Bench, training: TrainingData, deviates: list[str]
+) -> dict[str, Any]:
+    """Returns what a summary says beside outcomes."""
+    from planning.benchmarking.model_fit import state_use
+    from planning.benchmarking.provenance import (
+        checkpoint_hash,
+        hardware,
+        simulator_packages,
+        versions,
+    )
     from planning.benchmarking.results_table import card_facts
+    from planning.benchmarking.training_data import recordings_hash
     from planning.latent_world import checkpoint_folder
 
     model, folder = bench.world.model, checkpoint_folder(arguments.checkpoint)
@@ -224,6 +244,7 @@ def _facts(arguments: argparse.Namespace, bench: Bench, deviates: list[str]) -> 
         "planner": bench.setup.described(),
         "oracle_planner": bench.oracle_setup.described(),
         "seed": arguments.seed,
+        "planner_seeds": f"{arguments.seed} + the task's index",
         "batch": arguments.batch,
         "checkpoint": {
             "name": folder.parent.name if folder.name == "world_model" else folder.name,
@@ -231,9 +252,18 @@ def _facts(arguments: argparse.Namespace, bench: Bench, deviates: list[str]) -> 
             "parameters": sum(weights.numel() for weights in model.parameters()),
             "action_block": {"steps": steps.num_steps, "joined": steps.way},
             "context_frames": bench.world.context_frames,
-            "sees_state": bool(model.dynamics.state_dim),
+            "state": state_use(bench.world, bench.environment),
             "precision": bench.world.precision,
+            "is_compiled": arguments.compile,
         },
+        "training_data": training.to_json(),
+        "cloning_data": None
+        if bench.shards is None
+        else {
+            "shards": str(bench.shards),
+            "index_sha256": recordings_hash(bench.shards),
+        },
+        "simulator": simulator_packages(bench.environment.name),
         "training_minutes": arguments.training_minutes,
         "versions": versions(),
         "hardware": hardware(arguments.device),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs it; returns the exit code."""
+    from planning.benchmarking.provenance import simulator_packages
     from planning.benchmarking.tasks_ahead import TasksAhead, freeze_ahead
     from planning.data_policies import DataPolicy
     from planning.environments import make_environment
@@ -50,15 +52,27 @@ def run(arguments: argparse.Namespace) -> int:
         "name": arguments.out.stem, "num_tasks": arguments.tasks, "seed": arguments.seed
     }  # fmt: skip
     if arguments.ahead is None:
+        _refuse_seed_of_recordings(arguments.seed)
         tasks = freeze_tasks(environment, **common, group=arguments.group)
     else:
         ahead = TasksAhead(arguments.ahead, arguments.episode_steps or 2 * arguments.ahead)
         policy = DataPolicy(arguments.policy, max_noise=arguments.max_noise)
-        tasks = freeze_ahead(environment, policy.maker(environment), ahead, **common)
-    path = tasks.save(arguments.out)
+        tasks = freeze_ahead(environment, policy.maker(environment), ahead, **common, tell=print)
+    packages = simulator_packages(environment.name)
+    path = replace(tasks, packages=packages).save(arguments.out)
     print(f"froze {len(tasks.tasks)} tasks: {path}")
     print(f"sha256: {hashlib.sha256(path.read_bytes()).hexdigest()}")
     return 0
+
+
+def _refuse_seed_of_recordings(seed: int) -> None:
+    from planning.recording import RECORDING_SEEDS_BELOW
+
+    if seed < RECORDING_SEEDS_BELOW:
+        raise ValueError(
+            f"--seed must be at least {RECORDING_SEEDS_BELOW} without --ahead, got {seed}: those "
+            "below are of recordings, and a world model may have been trained on these starts"
+        )
 
 
 def options_of(pairs: list[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Policies to compare with, in two rooms of 32 pixels."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -49,6 +50,13 @@ def test_doing_nothing_stays_where_it_is(rooms):
     assert not episode.is_success
     assert all(np.array_equal(state, np.float32(IN_ONE_ROOM[0])) for state in episode.states)
     assert episode.final_distance == pytest.approx(18.0)
+
+
+def test_where_actions_are_choices_none_of_them_is_nothing():
+    spec = ActionSpec(("left", "right"), ("1",) * 2, (0.0,) * 2, (1.0,) * 2, kind="one_hot")
+    pole = SimpleNamespace(name="pole", action_spec=spec)
+    with pytest.raises(ValueError, match=r"pole has no action that does nothing: .* among 2"):
+        do_nothing(pole, None, np.random.default_rng(0))
 
 
 def test_random_actions_are_fresh_inside_the_bounds_and_repeatable(rooms):

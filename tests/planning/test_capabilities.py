@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from planning.capabilities import Factor, HasConfiguration, HasExpert, Simulates, Varies
+from planning.capabilities import (
+    Factor,
+    HasConfiguration,
+    HasExpert,
+    SetsGoals,
+    Simulates,
+    Varies,
+)
 from planning.environments.two_rooms import TwoRooms
 
 MASS_AND_HUE = Factor(low=(0.5, -1.0), high=(2.0, 1.0), default=(1.0, 0.0))
@@ -22,6 +29,6 @@ def test_a_value_outside_its_bounds_is_refused_by_name(value):
 
 
 def test_what_an_environment_does_not_define_it_does_not_offer():
-    offers = (HasConfiguration, HasExpert, Simulates, Varies)
+    offers = (HasConfiguration, HasExpert, SetsGoals, Simulates, Varies)
     assert not any(isinstance(object(), offer) for offer in offers)
     assert not isinstance(TwoRooms(), HasConfiguration)  # its state is all there is

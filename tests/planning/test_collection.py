@@ -3,21 +3,33 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_pipelines.shards import ShardIndex, ShardReader
+from data_pipelines.episode_packing import ImportSettings, make_import_plan
+from data_pipelines.pack_staging import Staging
+from data_pipelines.shards import ShardIndex, ShardReader, pack_trajectories
 from data_pipelines.tar_headers import ShardError
-from planning.collection import COVERAGE_NAME, Collection, collect_episodes
+from planning.collection import (
+    COVERAGE_NAME,
+    Collection,
+    _EpisodeSource,
+    collect_episodes,
+    coverage_of_shards,
+)
 from planning.data_policies import DataPolicy
 from planning.environments import make_environment
+from planning.environments.two_rooms import TwoRooms
 from planning.planners.cem import CEM
+from planning.recording import specification_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -123,6 +135,112 @@ def test_a_killed_collection_goes_on_where_it_was(tmp_path):
     assert kept.items() <= times.items()  # what was finished was not made again
     assert subprocess.run([*words, str(whole)], cwd=ROOT, check=False).returncode == 0
     assert hashes(out) == hashes(whole)
+    assert (out / COVERAGE_NAME).read_bytes() == (whole / COVERAGE_NAME).read_bytes()
+
+
+def test_nothing_of_an_earlier_and_longer_collection_is_left(tmp_path):
+    collect_episodes(rooms_collection(num_episodes=3), tmp_path, samples_per_shard=1)
+    assert len(hashes(tmp_path)) == 3
+    result = collect_episodes(rooms_collection(num_episodes=2), tmp_path, overwrite=True)
+    there = {path.name for path in tmp_path.iterdir()}
+    assert there == {"shard-000000.tar", "index.json", COVERAGE_NAME}
+    assert result.index.num_samples == result.coverage.num_episodes == 2
+    assert json.loads((tmp_path / COVERAGE_NAME).read_text())["episodes"] == 2
+
+
+def begun(collection, out):
+    """What a collection leaves that was killed before its first shard."""
+    source = _EpisodeSource(collection)
+    settings = ImportSettings(64, max_skipped_fraction=0.0, asked=collection.to_json())
+    staging = Staging(out)
+    staging.begin(make_import_plan(source, settings), overwrite=False)
+    with staging:
+        return out
+
+
+def test_it_goes_on_with_the_same_simulator_only(tmp_path, monkeypatch):
+    monkeypatch.setattr("planning.collection.simulator_packages", lambda name: {"mujoco": "3.3.0"})
+    out = begun(rooms_collection(), tmp_path)
+    monkeypatch.setattr("planning.collection.simulator_packages", lambda name: {"mujoco": "3.2.7"})
+    with pytest.raises(
+        ShardError, match=r"packages\.mujoco was 3\.3\.0 and is 3\.2\.7; .*anew with"
+    ):
+        collect_episodes(rooms_collection(), out)
+    monkeypatch.undo()
+    assert "mujoco" not in rooms_collection().to_json()["packages"]  # two rooms need none
+
+
+def test_it_goes_on_with_the_same_world_model_only_wherever_that_lies(tmp_path, make_checkpoint):
+    def collection(folder):
+        planner = CEM(horizon=2, num_samples=4, num_elites=2, num_iterations=1)
+        policy = DataPolicy("planner", checkpoint=folder, planner=planner, execute_steps=2)
+        return Collection("two_rooms", policy, 1, num_steps=2)
+
+    one, other = make_checkpoint(), make_checkpoint(change=lambda model: next(
+        model.parameters()).add_(1.0))  # fmt: skip
+    out = begun(collection(one), tmp_path / "shards")
+    with pytest.raises(ShardError, match=r"policy\.checkpoint_sha256 was [0-9a-f]{64} and is "):
+        collect_episodes(collection(other), out)
+    moved = shutil.copytree(one, tmp_path / "moved")
+    assert collect_episodes(collection(moved), out).index.num_samples == 1
+
+
+def source_with(environment, **changes):
+    source = _EpisodeSource(rooms_collection("random", **changes))
+    source.__dict__["_environment"] = environment
+    return source
+
+
+class Slippery(TwoRooms):
+    """Refuses its first starts, as an arm that does not reach where it should begin."""
+
+    num_refused, num_resets = 2, 0
+
+    def reset(self, generator, *, start=None, goal=None):
+        time_step = super().reset(generator, start=start, goal=goal)
+        self.num_resets += 1
+        if self.num_resets <= self.num_refused:
+            raise ValueError(f"the arm does not reach {self.num_resets}")
+        return time_step
+
+
+def test_a_start_that_cannot_be_taken_is_drawn_again_and_named():
+    source = source_with(Slippery(image_size=32))
+    episode = source.episode(4)
+    said = [f"two_rooms cannot begin: the arm does not reach {number}" for number in (1, 2)]
+    assert episode.about["redrawn"] == said
+    assert len(episode.actions) == 12
+    assert "redrawn" not in source.episode(3).about
+    again = source_with(Slippery(image_size=32)).episode(4)
+    assert np.array_equal(again.states, episode.states)  # of the seed and the number alone
+
+
+def test_what_was_redrawn_and_what_ended_early_is_counted(tmp_path):
+    room = Slippery(image_size=32)
+    whole, cut = (source_with(room).episode(number) for number in (0, 1))
+    reason = "goal reached; there is no other"
+    cut = replace(cut, states=cut.states[:4], actions=cut.actions[:3], frames=cut.frames[:4],
+                  about={**cut.about, "ended_early": reason})  # fmt: skip
+    packed = pack_trajectories([whole, cut], tmp_path, specification=specification_of(room))
+    coverage = coverage_of_shards(packed.index)
+    assert coverage.redrawn_starts == {whole.key: whole.about["redrawn"]}
+    assert coverage.early_ends == {reason: 1}
+    assert coverage.num_steps == 12 + 3
+    lines = coverage.lines()
+    assert f"shorter    1 of 2 episodes: {reason}" in lines
+    assert lines[-1].startswith(
+        f"redrawn    2 starts, such as one of {whole.key}: two_rooms cannot"
+    )
+
+
+def test_many_starts_in_a_row_that_cannot_be_taken_stop_the_collection():
+    class NeverThere(Slippery):
+        num_refused = 10**9
+
+    with pytest.raises(
+        ValueError, match=r"^20 starts in a row cannot be taken, the last: two_room"
+    ):
+        source_with(NeverThere(image_size=32)).episode(0)
 
 
 def test_an_episode_that_fails_stops_the_collection_and_says_why(tmp_path, checkpoint):
@@ -142,3 +260,7 @@ def test_options_and_factors_that_do_not_exist_are_refused_before_the_work(tmp_p
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="num_episodes and num_steps must be at least 1, got 0"):
         rooms_collection(num_episodes=0)
+    with pytest.raises(ValueError, match="num_workers=0 must be at least 1"):
+        collect_episodes(rooms_collection(), tmp_path / "c", num_workers=0)
+    with pytest.raises(ValueError, match=r"max_noise must be in \[0, 2\] .* got nan"):
+        DataPolicy("noisy-expert", max_noise=float("nan"))

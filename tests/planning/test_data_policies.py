@@ -1,13 +1,16 @@
 """Policies that data are recorded with."""
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from planning.actions.space import ActionSpec
 from planning.baselines import oracle
-from planning.data_policies import DataPolicy, Noisy, OnePerGoal, expert_maker
+from planning.data_policies import DataPolicy, Noisy, OnePerGoal, SeededPlanning, expert_maker
 from planning.planners.cem import CEM
+from planning.types import Goal
 
 
 def zero(environment, time_step, generator):
@@ -20,7 +23,7 @@ def played(environment, policy, num_steps, *, seed=0):
     time_step, actions = environment.reset(generator), []
     while len(actions) < num_steps:
         if time_step.is_last:
-            time_step = environment.reset(generator, start=time_step.state.astype(float))
+            time_step = environment.new_goal(generator)
             continue
         actions.append(policy(environment, time_step, generator))
         time_step = environment.step(actions[-1])
@@ -77,6 +80,38 @@ def test_each_goal_gets_a_policy_of_its_own(rooms):
     assert goals_reached >= 2  # the way through 32 pixels takes less than 15 steps
 
 
+def test_goals_without_a_state_are_told_apart_by_their_pictures(rooms):
+    room, made = rooms(), []
+    step = room.reset(np.random.default_rng(0))
+    goals = [Goal(np.full((2, 2, 3), shade, np.uint8), np.zeros(0)) for shade in (1, 1, 2)]
+    policy = OnePerGoal(lambda: made.append(1) or zero)
+    for goal in goals:
+        policy(SimpleNamespace(goal=goal), step, np.random.default_rng(0))
+    assert len(made) == 2
+
+
+def test_choices_are_disturbed_by_other_choices():
+    spec = ActionSpec(("a", "b", "c"), ("1",) * 3, (0.0,) * 3, (1.0,) * 3, kind="one_hot")
+    world, generator = SimpleNamespace(action_spec=spec), np.random.default_rng(0)
+    noisy = Noisy(lambda *_: np.array([1.0, 0, 0], np.float32), 1.0, detour_probability=0.0)
+    actions = np.stack([noisy(world, None, generator) for _ in range(600)])
+    assert (actions.sum(1) == 1).all() and set(np.unique(actions)) == {0, 1}
+    np.testing.assert_allclose(actions.mean(0)[1:], noisy._level / 3, atol=0.06)
+
+
+def test_each_episode_plans_with_samples_of_its_own(rooms):
+    """And the same episode with the same: the seed is drawn with the episode's randomness."""
+    seeds = []
+
+    def make(seed):
+        seeds.append(seed)
+        return zero
+
+    for seed in (0, 1, 0):
+        played(rooms(), OnePerGoal(lambda: SeededPlanning(make)), 3, seed=seed)
+    assert seeds[0] == seeds[2] != seeds[1]
+
+
 class KnowsTheWayOnly:
     name = "corridor"
 
@@ -117,4 +152,6 @@ def test_a_planner_acts_with_its_world_model_in_another_process_too(checkpoint):
     here = played(room, policy.maker(room)(), 5)
     there = played(room, pickle.loads(pickle.dumps(policy)).maker(room)(), 5)
     np.testing.assert_array_equal(here, there)
+    other = played(room, policy.maker(room)(), 5, seed=1)
+    assert not np.array_equal(here[0], other[0])
     assert policy.to_json()["planner"]["num_samples"] == 8

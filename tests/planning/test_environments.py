@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import planning.environments
-from planning.capabilities import HasConfiguration, HasExpert, Simulates, Varies
+from planning.capabilities import HasConfiguration, HasExpert, SetsGoals, Simulates, Varies
 from planning.environments import environment_names, make_environment
 from planning.types import Environment
 
@@ -323,7 +323,7 @@ def test_before_the_first_reset_there_is_no_step_no_goal_and_no_distance(name):
         _ = environment.goal
     with pytest.raises(RuntimeError, match="before the first reset"):
         environment.distance_to_goal()
-    for capability in (HasConfiguration, Simulates, HasExpert, Varies):
+    for capability in (HasConfiguration, Simulates, HasExpert, SetsGoals, Varies):
         isinstance(environment, capability)  # asks for its properties, and must not fail
 
 
@@ -443,6 +443,58 @@ def test_a_bad_action_that_is_tried_is_refused_and_nothing_has_moved(environment
     with pytest.raises(ValueError, match="must be finite"):
         environment.simulate(actions)
     assert np.array_equal(environment.save_state(), saved)
+
+
+# Goals that change while the simulation goes on.
+
+
+def test_a_new_goal_touches_nothing_but_the_goal_and_the_budget(environment):
+    """Beside the same actions without new goals: equal to the last bit."""
+    offering(environment, SetsGoals)
+    distance, budget = environment.success_distance, environment.max_steps
+    environment.success_distance, environment.max_steps = 1e-12, 1000
+    try:
+        shown = {}
+        for gives_goals in (False, True):
+            reset_between_different_places(environment)
+            shown[gives_goals] = []
+            for index, action in enumerate(actions_of(environment, 12)):
+                shown[gives_goals].append(environment.step(action))
+                if gives_goals and index % 3 == 2:
+                    before, saved = environment.goal, environment.save_state()
+                    again = environment.new_goal(np.random.default_rng(index))
+                    assert_same_step(again, shown[True][-1])
+                    is_other = environment.save_state() != saved
+                    assert is_other.sum() <= 1  # the steps so far
+                    assert not np.array_equal(environment.goal.frame, before.frame)
+        for step, other in zip(shown[False], shown[True], strict=True):
+            assert_same_step(step, other)
+    finally:
+        environment.success_distance, environment.max_steps = distance, budget
+
+
+def test_a_new_goal_is_not_yet_reached_and_begins_a_new_budget(environment):
+    offering(environment, SetsGoals)
+    place = drawn_configurations(environment, 1)[0]
+    assert environment.reset(np.random.default_rng(0), start=place, goal=place).is_last
+    distance, budget = environment.success_distance, environment.max_steps
+    try:
+        step, environment.max_steps = environment.new_goal(np.random.default_rng(5)), 3
+        assert not (step.is_last or step.is_success)
+        assert environment.distance_to_goal() >= distance
+        environment.success_distance = 1e-12
+        for _ in range(2):
+            ends = [environment.step(no_action(environment)).is_last for _ in range(3)]
+            assert ends == [False, False, True]
+            assert not environment.new_goal(np.random.default_rng(6)).is_last
+    finally:
+        environment.success_distance, environment.max_steps = distance, budget
+
+
+def test_there_is_no_new_goal_before_the_first_reset(name):
+    environment = offering(made(name), SetsGoals)
+    with pytest.raises(RuntimeError, match="before the first reset"):
+        environment.new_goal(np.random.default_rng(0))
 
 
 # Experts.

@@ -104,6 +104,27 @@ def test_more_tasks_than_there_are_cannot_be_taken(tasks):
         tasks.first(7)
 
 
+def test_tasks_know_the_options_they_were_frozen_with(tmp_path):
+    small = freeze_tasks(TwoRooms(image_size=32), name="few", num_tasks=2, seed=3)
+    assert small.options == {"image_size": 32, "door_center": 0.34}
+    again = TaskSet.load(small.save(tmp_path / "few.json"))
+    assert again.options == small.options
+    environment = again.make_environment()
+    assert (environment.image_size, environment.success_distance) == (32, 2.0)
+    assert again.first(1).options == small.options
+
+
+def test_files_of_format_1_are_read_and_say_nothing_of_options(tasks, tmp_path):
+    content = json.loads(tasks.save(tmp_path / "few.json").read_text())
+    old = {key: value for key, value in content.items() if key not in ("options", "packages")}
+    (tmp_path / "old.json").write_text(json.dumps({**old, "format": 1}))
+    read = TaskSet.load(tmp_path / "old.json")
+    assert (read.options, read.packages, len(read.tasks)) == ({}, {}, 6)
+    (tmp_path / "old.json").write_text(json.dumps({**old, "format": 3}))
+    with pytest.raises(ValueError, match=r"old.json is not a task file of format 1 or 2"):
+        TaskSet.load(tmp_path / "old.json")
+
+
 def test_a_file_that_is_no_task_file_is_named(tmp_path):
     path = tmp_path / "tasks.json"
     path.write_text("hello")
@@ -123,7 +144,7 @@ def test_an_unknown_task_name_lists_the_protocols():
 def test_record_and_freeze_are_commands(tmp_path, capsys):
     assert main(["record", "--episodes", "2", "--steps", "5", str(tmp_path / "shards")]) == 0
     assert "recorded 2 episodes of 5 steps" in capsys.readouterr().out
-    assert main(["freeze", "--tasks", "4", "--seed", "1", str(tmp_path / "four.json")]) == 0
+    assert main(["freeze", "--tasks", "4", "--seed", str(2**31), str(tmp_path / "four.json")]) == 0
     assert len(TaskSet.load(tmp_path / "four.json").tasks) == 4
 
 
@@ -137,5 +158,5 @@ def test_tasks_of_one_group_are_drawn_until_there_are_enough():
 def test_a_task_file_whose_tasks_are_incomplete_is_named(tasks, tmp_path):
     path = tasks.save(tmp_path / "few.json")
     path.write_text(path.read_text().replace('"goal"', '"gaol"', 1))
-    with pytest.raises(ValueError, match=r"few.json is not a task file of format 1 \(KeyError"):
+    with pytest.raises(ValueError, match=r"few.json is not a task file of format 2 \(KeyError"):
         TaskSet.load(path)

@@ -5,7 +5,7 @@ import pytest
 
 from planning.actions.space import ActionSpec
 from planning.capabilities import Factor
-from planning.goal_simulation import GoalSimulation, checked_values
+from planning.goal_simulation import GoalSimulation, checked_values, unreached_goal
 
 
 class Line(GoalSimulation):
@@ -136,6 +136,28 @@ def test_factors_wait_for_the_reset_and_fall_back_to_their_defaults():
     assert line.reset(np.random.default_rng(0), start=np.array([1.0])).frame[0, 0, 0] == 15
     line.vary({})
     assert line.reset(np.random.default_rng(0), start=np.array([1.0])).frame[0, 0, 0] == 11
+
+
+def test_a_new_goal_keeps_place_and_drift_and_gives_all_steps_anew():
+    line = started(goal=9.0)
+    for _ in range(4):
+        step = line.step(np.array([0.5]))
+    assert step.is_last and not step.is_success
+    drawn = line.drawn
+    again = line.new_goal(np.random.default_rng(1))
+    assert np.array_equal(again.state, step.state) and again.state[1] == 0.25  # half the last move
+    assert np.array_equal(again.frame, step.frame)
+    assert line.drawn == drawn + 2  # the goal, and what it looks like now
+    assert line.goal_configuration[0] != 9.0 and line.distance_to_goal() >= 0.5
+    assert [line.step(np.zeros(1)).is_last for _ in range(4)][-1]
+
+
+def test_a_goal_is_drawn_again_until_it_is_far_enough():
+    draws = iter(np.array([[0.1], [0.4], [0.5], [3.0]]))
+    goal = unreached_goal(lambda: next(draws), lambda drawn: float(drawn[0]), beyond=0.5)
+    assert goal.tolist() == [0.5]
+    with pytest.raises(ValueError, match=r"all of 100 goals that were drawn are nearer than 0\.5"):
+        unreached_goal(lambda: np.zeros(1), lambda drawn: 0.49, beyond=0.5)
 
 
 def test_values_are_completed_and_checked():

@@ -9,7 +9,8 @@ from data_pipelines.datamodules import TrajectoryDataModule
 from data_pipelines.tar_headers import ShardError
 from planning.actions.space import ActionSpec
 from planning.baselines import StickyRandom
-from planning.recording import object_columns, record_episode, record_episodes
+from planning.environments import environment_names, make_environment
+from planning.recording import NoStartError, object_columns, record_episode, record_episodes
 from planning.types import TimeStep
 
 
@@ -128,6 +129,59 @@ def test_a_goal_reached_by_chance_ends_no_recording(rooms, tmp_path):
         np.testing.assert_allclose(resimulated(rooms(), states[0], actions), states, atol=1e-3)
 
 
+def made(name):
+    try:
+        return make_environment(name)
+    except ImportError as error:
+        if "pip install" not in str(error):
+            raise
+        pytest.skip(str(error))
+
+
+def with_successes(environment, succeeds_at):
+    """Calls these steps successes, whatever the goal; a goal is nowhere else near enough."""
+    environment.success_distance, steps, step = 1e-12, [], environment.step
+
+    def succeeding(action):
+        steps.append(action)
+        is_success = len(steps) in succeeds_at
+        shown = step(action)
+        return shown._replace(is_success=is_success, is_last=shown.is_last or is_success)
+
+    environment.step = succeeding
+    return step
+
+
+@pytest.mark.parametrize("name", environment_names())
+def test_every_action_leads_to_the_next_frame_also_across_goals_and_budgets(name):
+    """Equal to the last bit: state put back and acted on, and all actions from the start on."""
+    environment, policy, saved = made(name), StickyRandom(), []
+
+    def keeping(environment, time_step, generator):
+        saved.append(environment.save_state())
+        return policy(environment, time_step, generator)
+
+    environment.max_steps = 9  # used up 9 steps after the second goal
+    step = with_successes(environment, (5, 12))
+    generator = np.random.default_rng(6)
+    episode = record_episode(environment, keeping, generator, num_steps=24, key="episode")
+    assert episode.about["goals_reached"] == 2 and "ended_early" not in episode.about
+    assert (episode.states[5] != episode.states[6]).any()  # it moves where a goal is reached
+    environment.step, environment.max_steps = step, 1000
+    for index, before in enumerate(saved):
+        environment.load_state(before)
+        assert_leads_to(environment, episode, index)
+    environment.load_state(saved[0])
+    for index in range(24):
+        assert_leads_to(environment, episode, index)
+
+
+def assert_leads_to(environment, episode, step):
+    shown = environment.step(episode.actions[step])
+    assert np.array_equal(shown.state, episode.states[step + 1]), step
+    assert np.array_equal(shown.frame, episode.frames[step + 1]), step
+
+
 # Seeds.
 
 
@@ -201,6 +255,64 @@ class PushedCart:
         self.configuration = np.array([joint, max(joint, self.configuration[1])])
         frame = np.zeros((16, 16, 3), dtype=np.uint8)
         return TimeStep(frame, self.configuration[:1].astype(np.float32), False, False)
+
+
+class GoalAtThree(PushedCart):
+    """Its episodes end where the robot comes to 3; it can only be reset."""
+
+    def step(self, action):
+        shown = super().step(action)
+        is_success = bool(shown.state[0] >= 3)
+        return shown._replace(is_success=is_success, is_last=is_success)
+
+
+def recorded_to_three(environment):
+    return record_episode(
+        environment, lambda *_: np.ones(1), np.random.default_rng(0), num_steps=9, key="cart"
+    )
+
+
+def test_an_episode_ends_with_its_goal_where_the_environment_sets_no_other():
+    episode = recorded_to_three(GoalAtThree())
+    assert episode.states[:, 0].tolist() == [0, 1, 2, 3]
+    assert episode.frames.shape[0] == 4 and episode.actions.tolist() == [[1]] * 3
+    assert episode.about["goals_reached"] == 1
+    assert episode.about["ended_early"] == "goal reached; pushed_cart sets no goal in mid-episode"
+
+
+def test_an_episode_ends_where_no_goal_can_be_drawn_and_keeps_what_was_recorded():
+    class Cornered(GoalAtThree):
+        def new_goal(self, generator):
+            raise ValueError("there is no goal beyond the wall")
+
+    episode = recorded_to_three(Cornered())
+    assert episode.states[:, 0].tolist() == [0, 1, 2, 3]
+    assert episode.about["ended_early"] == "there is no goal beyond the wall"
+
+
+def test_an_environment_that_ends_by_itself_ends_the_episode():
+    """A cart pole that is pushed to one side falls after about ten steps."""
+    gymnasium = pytest.importorskip("gymnasium")
+    try:
+        environment = make_environment("gymnasium_pixels", env_id="CartPole-v1", image_size=32)
+    except (ImportError, gymnasium.error.Error) as error:
+        pytest.skip(str(error))
+    push = np.array([0.0, 1.0], dtype=np.float32)
+    episode = record_episode(
+        environment, lambda *_: push, np.random.default_rng(0), num_steps=50, key="pole"
+    )
+    assert episode.about["ended_early"] == "CartPole-v1 has ended the episode itself"
+    assert 5 < len(episode.actions) < 20 and len(episode.frames) == len(episode.actions) + 1
+    assert (np.diff(episode.states[:, 1]) > 0).all()  # its speed grows to the last step
+
+
+def test_an_environment_that_is_over_before_it_begins_is_refused():
+    class Over(PushedCart):
+        def step(self, action):
+            return super().step(action)._replace(is_last=True)
+
+    with pytest.raises(NoStartError, match="pushed_cart cannot begin: 100 episodes were over at"):
+        recorded_to_three(Over())
 
 
 def test_an_episode_says_where_it_began_and_how_often_an_object_moved():

@@ -92,11 +92,11 @@ def test_an_untrained_encoder_is_the_same_architecture_with_weights_of_its_seed(
 
 
 @pytest.mark.parametrize("make_latents", [PatchTokens, lambda: SlowFeatures(num_features=6)])
-def test_an_untrained_world_model_has_fresh_weights_and_what_was_fitted(make_world, make_latents):
+def test_nothing_of_an_untrained_world_model_was_trained_or_fitted(make_world, make_latents):
     model = make_world(make_latents())
     with torch.no_grad():
         for buffer in model.latents.buffers():
-            buffer.copy_(torch.arange(buffer.numel()).reshape(buffer.shape))
+            buffer.copy_(7 + torch.arange(buffer.numel()).reshape(buffer.shape))
     before = torch.random.get_rng_state()
     one, same, other = (untrained_world_model(model, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -107,8 +107,15 @@ def test_an_untrained_world_model_has_fresh_weights_and_what_was_fitted(make_wor
         if weights.ndim > 1 and weights.std() > 0:
             assert not torch.equal(fresh[name], weights), name
             assert not torch.equal(fresh[name], drawn[name]), name
-    kept = dict(one.named_buffers())
-    assert all(torch.equal(kept[name], value) for name, value in model.named_buffers())
+    fitted, kept = dict(one.latents.named_buffers()), dict(one.named_buffers())
+    for name, value in model.latents.named_buffers():
+        assert not torch.equal(fitted[name], value), name
+    for name in ("state_mean", "state_std", "action_mean", "action_std"):  # a choice of units
+        assert torch.equal(kept[name], getattr(model, name))
+    tokens = torch.randn(50, model.encoder.grid[1] * model.encoder.grid[2], model.encoder.dim)
+    latents = one.latents(tokens)
+    assert latents.isfinite().all() and latents.std(0).mean() > 0.2
+    assert one.latents.distance(latents, latents[0]).isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -310,3 +310,27 @@ def test_impossible_pooled_tokens_are_refused(options):
 def test_a_pool_grid_finer_than_the_patches_is_refused():
     with pytest.raises(ValueError, match=r"pool_grid=\(4, 4\) exceeds the grid \(2, 2\) of patch"):
         pooled(pool_grid=(4, 4))
+
+
+def test_slow_features_that_are_drawn_anew_hold_nothing_that_was_fitted():
+    latents = SlowFeatures(num_features=6, num_components=12, pool_grid=(2, 2))
+    latents.build((4, 4), 24)
+    with torch.no_grad():
+        for buffer in latents.buffers():
+            buffer.fill_(3.0)
+    torch.manual_seed(0)
+    latents.draw_anew()
+    assert latents.is_fitted and (latents.mean == 0).all() and (latents.speed == 1).all()
+    tokens = torch.randn(400, 16, 24)
+    features = latents(tokens)
+    flat = latents.flatten(tokens)
+    expected = (flat.square().mean() ** 0.5).item()  # directions are of length 1, as a mean
+    assert features.std().item() == pytest.approx(expected, rel=0.2)
+    assert features.isfinite().all() and latents.distance(features, features[0])[1:].min() > 0
+
+
+def test_what_holds_nothing_fitted_stays_as_it_is():
+    latents = PatchTokens()
+    latents.build((2, 2), 4)
+    latents.draw_anew()
+    assert not list(latents.buffers()) and latents.dim == 4

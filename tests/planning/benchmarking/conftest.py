@@ -34,6 +34,7 @@ def card_values():
         "horizon_steps": 4,
         "execute_steps": 2,
         "success": {"within": 4.0, "unit": "pixel"},
+        "state": "robot",
         "action_space": {
             "names": ["dx", "dy"],
             "units": ["pixel/step", "pixel/step"],

@@ -112,9 +112,23 @@ def test_the_oracle_reaches_goals_that_chance_does_not(make_bench, load_card):
     card = load_card(tasks=tasks, budget_steps=16, oracle_planner=planner)
     bench = make_bench(card=card)
     control = make_control("oracle", bench)
-    assert control.note == "cem in the true simulator, with settings of its own"
+    assert control.note == (
+        "cem in the true simulator, 48 rollouts a plan where the planner under test has 8"
+    )
     assert play_control(bench, control, batch_size=1).success.rate == 1
     assert rate(bench, "random") < 1
+
+
+def test_an_oracle_whose_planner_is_weaker_is_called_that(make_bench, load_card):
+    bench = make_bench()
+    assert make_control("oracle", bench).note == "the same planner in the true simulator"
+    planner = {"name": "random_shooting", "settings": {"num_samples": 5}}
+    bench = make_bench(card=load_card(oracle_planner=planner))
+    assert make_control("oracle", bench).note == (
+        "a weaker planner than the one under test, in the true simulator: random_shooting, 5 "
+        "rollouts a plan where the planner under test has 8; where it fails, more search may "
+        "succeed"
+    )
 
 
 def test_names_of_controls_are_read_and_others_refused():

@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from planning.actions.space import ActionSteps
 from planning.benchmarking.protocol_card import ProtocolCard, Variation, card_names, find_card
+from planning.benchmarking.provenance import SIMULATORS
 from planning.capabilities import Factor
-from planning.evaluation import TaskSet
+from planning.environments.two_rooms import TwoRooms
+from planning.evaluation import TaskSet, freeze_tasks
 
 
 @pytest.fixture(params=card_names())
@@ -53,6 +57,10 @@ def test_a_task_file_that_has_changed_is_noticed(write_card, tmp_path):
          r"published\[0\]: success must be a share, 0 to 1, got 96"),
         ({"environment": {"name": "pusht"}}, "its tasks are of two_rooms, not of pusht"),
         ({"format": 2}, "is no protocol card"),
+        ({"state": "some"}, "state must be 'none' or 'robot' or 'all', got 'some'"),
+        ({"version": 2}, "changes must say what each version from 2 on changed: version 2 needs 1"),
+        ({"environment": {"name": "two_rooms", "options": {"image_size": 32}}},
+         "its tasks were frozen with image_size=64, its environment has image_size=32"),
     ],
 )  # fmt: skip
 def test_a_card_that_is_wrong_is_refused_in_one_line(load_card, changes, expected):
@@ -79,6 +87,7 @@ def test_an_environment_whose_actions_have_changed_is_refused(load_card, card_va
 def test_the_environment_has_the_cards_options_budget_and_success_distance(load_card, card_values):
     space = {**card_values["action_space"], "low": [-2.5, -2.5], "high": [2.5, 2.5]}
     card = load_card(
+        tasks=freeze_tasks(TwoRooms(image_size=32), name="few", num_tasks=4, seed=5),
         environment={"name": "two_rooms", "options": {"image_size": 32}},
         action_space=space,
         success={"within": 1.5, "unit": "pixel"},
@@ -110,6 +119,51 @@ def test_the_end_of_a_last_plan_that_the_budget_cuts_short_is_judged_too(load_ca
     success = {"within": 4, "unit": "pixel", "judged_at": "ends_of_plans"}
     card = load_card(success=success, budget_steps=3)
     assert card.is_success([9, 9, 9, 1]) and not card.is_success([9, 1, 9, 9])
+
+
+def test_options_that_the_card_leaves_out_are_compared_with_their_defaults(load_card):
+    tasks = freeze_tasks(TwoRooms(door_center=0.5), name="few", num_tasks=4, seed=5)
+    card = load_card(tasks=tasks)
+    with pytest.raises(ValueError, match=r"door_center=0.5, its environment has .*0.34"):
+        card.make_environment()
+    options = {"name": "two_rooms", "options": {"door_center": 0.5}}
+    assert load_card(environment=options).make_environment().name == "two_rooms"
+
+
+def test_tasks_of_other_packages_than_the_card_says_are_refused(load_card):
+    tasks = freeze_tasks(TwoRooms(), name="few", num_tasks=4, seed=5)
+    tasks = replace(tasks, packages={"pymunk": "6.1"})
+    with pytest.raises(ValueError, match=r"were made with pymunk 6.1, the card says nothing"):
+        load_card(tasks=tasks)
+    said = {"name": "two_rooms", "packages": {"pymunk": "6.1"}}
+    assert load_card(environment=said).environment.packages == {"pymunk": "6.1"}
+
+
+def test_a_simulator_of_another_version_is_told(load_card, monkeypatch):
+    card = load_card(
+        environment={"name": "two_rooms", "packages": {"pymunk": "6.1", "mujoco": "3"}}
+    )
+    found = {"pymunk": "6.2"}
+    monkeypatch.setattr("planning.benchmarking.protocol_card.simulator_packages", lambda _: found)
+    assert card.package_differences() == [
+        "pymunk 6.2 (card: 6.1)", "mujoco is not installed (card: 3)",
+    ]  # fmt: skip
+    found.update(pymunk="6.1", mujoco="3")
+    assert card.package_differences() == []
+
+
+def test_a_key_that_is_there_twice_is_refused(write_card):
+    path = write_card()
+    path.write_text(path.read_text() + "budget_steps: 7\n")
+    with pytest.raises(ValueError, match=r"few.yaml is no YAML: the key 'budget_steps' is the"):
+        ProtocolCard.load(path)
+
+
+def test_a_norm_of_actions_is_part_of_the_action_space(load_card, card_values):
+    limit = {"names": ["dx", "dy"], "max_norm": 5}
+    space = {**card_values["action_space"], "norm_limits": [limit]}
+    with pytest.raises(ValueError, match="action norm_limits of two_rooms are"):
+        load_card(action_space=space).make_environment()
 
 
 def test_a_variation_gives_every_task_a_scene_of_its_own_and_the_same_every_time(load_card):
@@ -172,6 +226,19 @@ def test_every_committed_card_has_at_least_200_frozen_tasks_that_nobody_recorded
     if committed.goal.steps_ahead is not None:
         assert len(set(sources)) == len(sources)
         assert all(len(task.actions) == committed.goal.steps_ahead for task in tasks.tasks)
+
+
+def test_every_committed_card_names_the_packages_and_options_of_its_tasks(committed):
+    tasks = TaskSet.load(committed.tasks_file)
+    assert tasks.options and committed.environment.packages == tasks.packages
+    assert bool(tasks.packages) == (committed.environment.name in SIMULATORS)
+    assert committed.tasks.how.split()[-1] == committed.tasks.file
+
+
+def test_no_two_task_files_share_an_episode():
+    files = {ProtocolCard.load(name).tasks_file for name in card_names()}
+    sources = [task.source for file in files for task in TaskSet.load(file).tasks if task.source]
+    assert len(sources) > 1000 and len(set(sources)) == len(sources)
 
 
 def test_every_committed_card_can_be_played(committed):

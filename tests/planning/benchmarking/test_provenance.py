@@ -1,8 +1,16 @@
 import shutil
+from importlib import metadata
 
 import pytest
 
-from planning.benchmarking.provenance import checkpoint_hash, hardware, versions
+from planning.benchmarking.provenance import (
+    SIMULATORS,
+    checkpoint_hash,
+    hardware,
+    simulator_packages,
+    versions,
+)
+from planning.environments import environment_names
 
 
 def test_the_hash_is_of_the_bytes_wherever_they_lie(checkpoint, tmp_path):
@@ -27,3 +35,17 @@ def test_versions_and_hardware_are_known_here():
     assert {"python", "torch", "numpy"} <= versions().keys()
     machine = hardware("cpu")
     assert machine["device"] == "cpu" and machine["cores"] >= 1 and machine["threads"] >= 1
+
+
+def test_simulators_are_those_of_environments_and_have_the_versions_that_are_installed(monkeypatch):
+    installed = {"gym-pusht": "0.1.8", "pymunk": "6.11.1"}
+
+    def version(name):
+        if name not in installed:
+            raise metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert simulator_packages("pusht") == installed
+    assert simulator_packages("two_rooms") == {}
+    assert set(SIMULATORS) <= set(environment_names())

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import pytest
 
-from planning.benchmarking.strict_reading import read_as
+from planning.benchmarking.strict_reading import read_as, read_yaml
 
 
 @dataclass(frozen=True)
@@ -64,3 +64,25 @@ def test_what_does_not_fit_is_said_in_one_line_that_names_its_place(changes, exp
 def test_what_is_no_mapping_is_refused():
     with pytest.raises(ValueError, match=r"b.yaml must be a mapping of keys, got \[1\]"):
         read_as(Bicycle, [1], where="b.yaml")
+
+
+def test_yaml_becomes_plain_values():
+    text = "a: 1\nb: {c: [2, x], d: null}\n1: one\n"
+    assert read_yaml(text, where="card.yaml") == {"a": 1, "b": {"c": [2, "x"], "d": None}, 1: "one"}
+    assert read_yaml("- {a: 1}\n- {a: 2}\n", where="x") == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1\nb: 2\na: 3\n", "b:\n  - {a: 1, a: 1}\n", "x: {a: 1, 'a': 2}"]
+)
+def test_a_key_that_is_there_twice_is_refused_however_deep_it_is(text):
+    with pytest.raises(
+        ValueError, match=r"card.yaml is no YAML: the key 'a' is there twice"
+    ) as error:
+        read_yaml(text, where="card.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_yaml_makes_no_objects():
+    with pytest.raises(ValueError, match="could not determine a constructor"):
+        read_yaml("a: !!python/object/apply:os.getcwd []", where="card.yaml")

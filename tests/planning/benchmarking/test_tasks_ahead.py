@@ -107,10 +107,43 @@ def test_tasks_are_grouped_by_whether_an_object_must_be_moved():
 
 
 def test_goals_that_are_never_away_from_their_starts_are_refused():
-    with pytest.raises(ValueError, match="200 times the goal 1 steps ahead was within"):
+    with pytest.raises(ValueError, match="no task in 200 tries; at last the goal 1 steps"):
         freeze_ahead(
             TwoRooms(), lambda: do_nothing, TasksAhead(1, 2), name="x", num_tasks=1, seed=0
         )
+
+
+class RefusesTheLeft(TwoRooms):
+    """Nobody starts in the left half, though it can be reached."""
+
+    def reset(self, generator, *, start=None, goal=None):
+        if start is not None and start[0] < 32:
+            raise ValueError(f"start must be on the right, got {start.tolist()}")
+        return super().reset(generator, start=start, goal=goal)
+
+
+def test_what_was_drawn_anew_is_counted_and_named():
+    lines = []
+    environment = RefusesTheLeft()
+    make = DataPolicy("noisy-expert").maker(environment)
+    tasks = freeze_ahead(
+        environment, make, TasksAhead(6, 18), name="few", num_tasks=8, seed=3, tell=lines.append
+    )
+    assert all(task.start[0] >= 32 for task in tasks.tasks)
+    attempts = sum(int(task.source.rpartition("-")[2]) for task in tasks.tasks)
+    counts = [int(line.split()[2]) for line in lines]
+    assert attempts > 0 and sum(counts) == attempts
+    assert lines[0].endswith("times: start must be on the right, got [#]")
+
+
+def test_a_seed_of_its_own_gives_a_file_episodes_of_its_own():
+    one, other = frozen(seed=25, num_tasks=3), frozen(seed=30, num_tasks=3)
+    starts = [tuple(task.start) for tasks in (one, other) for task in tasks.tasks]
+    assert len(set(starts)) == 6
+
+
+def test_tasks_ahead_know_the_options_of_their_environment():
+    assert frozen(TwoRooms(image_size=32), num_tasks=1).options["image_size"] == 32
 
 
 @pytest.mark.parametrize(("steps", "episode"), [(0, 5), (6, 5)])

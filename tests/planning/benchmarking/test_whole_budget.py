@@ -55,6 +55,24 @@ def test_a_reset_forgets_the_distances_of_the_episode_before(budget):
     assert len(budget.distances) == 1
 
 
+class EndsByItself(TwoRooms):
+    """Its simulation is over after the second step, as that of a pole that has fallen."""
+
+    def step(self, action):
+        step = super().step(action)
+        self.has_ended = self._steps >= 2
+        return step._replace(is_last=step.is_last or self.has_ended)
+
+
+def test_a_task_that_ends_by_itself_ends_the_episode_before_its_budget():
+    environment = WholeBudget(EndsByItself(), max_steps=5, success_distance=4.0)
+    start, goal = np.array([10.0, 20.0]), np.array([10.0, 26.0])
+    environment.reset(np.random.default_rng(0), start=start, goal=goal)
+    steps = [environment.step(np.array([0.0, 4.0])), environment.step(STILL)]
+    assert [step.is_last for step in steps] == [False, True]
+    assert steps[-1].is_success and len(environment.distances) == 3
+
+
 def test_what_else_the_environment_offers_is_there(budget):
     assert budget.room(np.array([60.0, 10.0])) == 1
     with pytest.raises(AttributeError, match="no_such_thing"):

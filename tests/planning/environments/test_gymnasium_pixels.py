@@ -50,6 +50,14 @@ class Track(gymnasium.Env):
         return self.render() if self.kind == "picture" else vector
 
 
+class Slippery(Track):
+    """Goes as it likes, whatever the seed."""
+
+    def step(self, action):
+        self.drift = float(np.random.default_rng().uniform(0.5, 1.0))
+        return super().step(action)
+
+
 class Blind(gymnasium.Env):
     """Draws nothing."""
 
@@ -58,6 +66,7 @@ class Blind(gymnasium.Env):
 
 
 gymnasium.register("Track-v0", entry_point=Track)
+gymnasium.register("Slippery-v0", entry_point=Slippery)
 gymnasium.register("Blind-v0", entry_point=Blind)
 
 
@@ -198,6 +207,37 @@ def test_an_environment_that_ends_by_itself_ends_the_episode_without_success():
 # Actions and observations of any kind.
 
 
+def test_a_new_goal_comes_back_to_where_it_is_and_an_end_is_an_end():
+    track = GymnasiumPixels(env_id="Track-v0", image_size=32, success_distance=1.0)
+    track.reset(np.random.default_rng(0))
+    shown = track.step(np.array([-7.25]))
+    again = track.new_goal(np.random.default_rng(1))
+    assert np.array_equal(again.state, shown.state) and np.array_equal(again.frame, shown.frame)
+    assert track.distance_to_goal() >= 1.0
+    while not track._has_ended:
+        track._act(np.array([-10.0]))
+    with pytest.raises(ValueError, match="Track-v0 has ended the episode itself"):
+        track.new_goal(np.random.default_rng(1))
+
+
+def test_a_success_of_the_environments_own_is_over_with_a_new_goal():
+    track = GymnasiumPixels(env_id="Track-v0", success="reward", reward_threshold=0.1)
+    track.reset(np.random.default_rng(0))
+    assert track.step(np.zeros(1)).is_success
+    shown = track.new_goal(np.random.default_rng(1))
+    assert not shown.is_last
+    assert track.step(np.zeros(1)).is_success
+
+
+def test_an_environment_with_randomness_of_its_own_has_no_new_goal():
+    """What was recorded before stays true; what came after would not be."""
+    track = GymnasiumPixels(env_id="Slippery-v0", success_distance=1e-6)
+    track.reset(np.random.default_rng(0))
+    track.step(np.ones(1))
+    with pytest.raises(ValueError, match="Slippery-v0 is not the same when its past is played aga"):
+        track.new_goal(np.random.default_rng(1))
+
+
 def test_choices_are_one_hot_and_reach_the_environment_as_its_own():
     environment = track(kind="discrete", success_distance=0.5)
     begin = started(environment).state[0]
@@ -232,6 +272,9 @@ def test_pictures_are_scaled_to_a_square():
         ({"env_id": "Trick-v0"}, "cannot make 'Trick-v0'"),
         ({"env_id": "Blind-v0"}, "Blind-v0.*rgb_array"),
         ({"env_id": "Track-v0", "env_options": {"kind": "unbounded"}}, "finite bounds"),
+        ({"success_distance": "near"}, "success_distance must be a finite number, got 'near'"),
+        ({"success_distance": -1.0}, r"success_distance must be above 0, got -1\.0"),
+        ({"env_options": 5}, "env_options must be names and values, got 5"),
         ({"env_id": "Track-v0", "env_options": {"sort": "box"}}, "cannot make.*'sort'"),
         ({"env_id": "Track-v0", "env_options": {"kind": "picture"}}, "observes no vector"),
         ({"env_id": "Track-v0", "success": "luck"}, "one of observation, frame, info, reward"),

@@ -5,7 +5,9 @@ import pytest
 
 pytest.importorskip("robosuite", reason="pip install 'jepa-planning[sim-robot]'")
 
+from planning.data_policies import OnePerGoal
 from planning.environments.panda_lift import LEAST_HEIGHT, MOST_HEIGHT, PandaLift
+from planning.recording import record_episode
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +33,23 @@ def test_goals_show_the_cube_raised_in_the_closed_hand(task):
         task._table.place(goal)
         assert np.abs(task._table.hand_position - task._table.cube_position).max() < 1e-6
         assert 0.3 < task._table.closedness < 0.7
+
+
+def test_one_goal_after_the_other_stays_in_reach_of_the_hand(task):
+    """Goals are raised above the table, not above where the cube is held already."""
+    policy = OnePerGoal(task.make_expert)
+    resting, goals = task._table.resting_height, []
+
+    def watched(environment, time_step, generator):
+        goals.append(task.goal_configuration[11])
+        return policy(environment, time_step, generator)
+
+    generator = np.random.default_rng(0)
+    episode = record_episode(task, watched, generator, num_steps=70, key="lifts")
+    assert "ended_early" not in episode.about and episode.about["goals_reached"] >= 3
+    raised = np.array(goals) - resting
+    assert LEAST_HEIGHT <= raised.min() and raised.max() <= MOST_HEIGHT
+    assert len(set(goals)) >= 3
 
 
 def test_a_cube_that_is_held_in_the_start_stays_in_the_hand(task):

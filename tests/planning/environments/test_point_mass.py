@@ -108,6 +108,8 @@ def test_any_drawn_start_is_free_for_a_disc_of_any_size():
     ("obstacles", "message"),
     [
         ([(0, 0)], r"each obstacle must be \(x, y, radius\)"),
+        (5, r"each obstacle must be \(x, y, radius\) .* got 5"),
+        ([(0, 0, float("nan"))], r"each obstacle must be \(x, y, radius\)"),
         ([(0, 0, -1)], "a radius above 0"),
         ([(0, 0, 2)], "leave no room for the disc"),
     ],

@@ -1,6 +1,7 @@
 """`jepa plan compare`, on folders that `evaluate --card` wrote."""
 
 import json
+import shutil
 
 import pytest
 
@@ -51,10 +52,11 @@ def test_two_runs_are_compared_and_their_deviations_told(runs, capsys):
 
 
 def test_a_run_of_another_version_is_refused(runs, tmp_path, capsys):
-    summary = json.loads((runs / "a" / "summary.json").read_text())
+    other = shutil.copytree(runs / "a", tmp_path / "other")
+    summary = json.loads((other / "summary.json").read_text())
     summary["card"]["version"] = 2
-    (tmp_path / "summary.json").write_text(json.dumps(summary))
-    assert main(["plan", "compare", str(runs / "a"), str(tmp_path)]) == 2
+    (other / "summary.json").write_text(json.dumps(summary))
+    assert main(["plan", "compare", str(runs / "a"), str(other)]) == 2
     assert "cannot be compared: version 1" in capsys.readouterr().err
 
 

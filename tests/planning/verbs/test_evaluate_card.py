@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from jepa.__main__ import main
+from jepa.models.world_model import ActionColumns
 from planning.benchmarking.protocol_card import PROTOCOLS
 from planning.environments.two_rooms import TwoRooms
 
@@ -21,6 +22,7 @@ CARD = {
     "horizon_steps": 4,
     "execute_steps": 2,
     "success": {"within": 4, "unit": "pixel"},
+    "state": "robot",
     "action_space": {
         "names": ["dx", "dy"],
         "units": ["pixel/step", "pixel/step"],
@@ -31,11 +33,29 @@ CARD = {
 }
 
 
+ROOMS = ActionColumns(
+    names=("dx", "dy"),
+    units=("pixel/step", "pixel/step"),
+    low=(-5.0, -5.0),
+    high=(5.0, 5.0),
+    frames_per_second=10.0,
+    mode="recorded",
+    reduction="equal",
+    num_steps=1,
+)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(make_checkpoint):
+    """One that says what its actions mean."""
+    return make_checkpoint(actions=ROOMS)
+
+
 @pytest.fixture
 def card(tmp_path, capsys):
     """A card with three tasks."""
     tasks = tmp_path / "few.json"
-    assert main(["plan", "freeze", "--tasks", "3", "--seed", "1", str(tasks)]) == 0
+    assert main(["plan", "freeze", "--tasks", "3", "--seed", str(2**31), str(tasks)]) == 0
     printed = capsys.readouterr().out
     sha256 = hashlib.sha256(tasks.read_bytes()).hexdigest()
     assert f"sha256: {sha256}" in printed
@@ -153,7 +173,33 @@ def test_cloning_is_trained_on_the_recordings_given(evaluated, tmp_path, capsys)
     assert main(words) == 0
     _, _, _, summary = evaluated("--data", shards, "--cloning-steps", 2, controls="cloning")
     assert summary["policies"][1]["policy"] == "cloning"
-    assert "trained for 2 steps on 100% of the recordings" in summary["policies"][1]["note"]
+    note = summary["policies"][1]["note"]
+    assert note == "sees frames only, no state; trained for 2 steps on 100% of the recordings"
+    sha256 = hashlib.sha256((shards / "index.json").read_bytes()).hexdigest()
+    assert summary["cloning_data"] == {"shards": str(shards), "index_sha256": sha256}
+
+
+def test_a_summary_says_what_is_known_of_the_run_and_that_the_rest_is_not(evaluated):
+    _, _, _, summary = evaluated("--seed", 7)
+    assert (summary["seed"], summary["planner_seeds"]) == (7, "7 + the task's index")
+    assert summary["checkpoint"]["is_compiled"] is False
+    assert summary["checkpoint"]["state"] == "robot" and summary["simulator"] == {}
+    assert set(summary["training_data"].values()) == {None}
+    assert summary["cloning_data"] is None
+
+
+def test_compiled_dynamics_are_a_deviation(evaluated, monkeypatch):
+    monkeypatch.setattr("torch.compile", lambda function, **options: function)  # takes minutes
+    _, printed, _, summary = evaluated("--compile")
+    assert summary["deviations"] == ["compiled dynamics (card: as they are)"]
+    assert summary["checkpoint"]["is_compiled"] and "deviates: compiled dynamics" in printed
+
+
+def test_episodes_of_an_earlier_run_in_the_same_folder_go(evaluated, tmp_path):
+    evaluated(controls="do-nothing,random")
+    evaluated(controls="random")
+    names = sorted(file.name for file in (tmp_path / "out" / "episodes").iterdir())
+    assert names == ["planner.json", "random.json"]
 
 
 @pytest.mark.parametrize(
@@ -167,6 +213,7 @@ def test_cloning_is_trained_on_the_recordings_given(evaluated, tmp_path, capsys)
         (("--set", "num_smaples=3"), "has no setting 'num_smaples'; did you mean 'num_samples'"),
         (("--card", "three_rooms"), "no protocol card 'three_rooms'; there are: "),
         (("--execute", "9"), "--execute must be from 1 to the horizon 4, got 9"),
+        (("--cloning-steps", "0"), "--cloning-steps must be at least 1, got 0"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_before_anything_is_played(
@@ -187,8 +234,10 @@ def test_what_is_wrong_is_said_in_one_line_before_anything_is_played(
     [
         ({"image_size": 32}, "few v1 has frames of 64 pixels, the world model was made for 32"),
         ({"action_dim": 3}, "the world model imagines actions of 3 dimensions, two_rooms has 2"),
+        ({"actions": ROOMS._replace(units=("pixel", "pixel"))},
+         "the world model was trained with actions (dx [pixel], dy [pixel]), few v1 has (dx"),
     ],
-)
+)  # fmt: skip
 def test_a_world_model_of_another_environment_is_refused_before_anything_is_played(
     evaluated, make_checkpoint, change, expected
 ):
@@ -211,7 +260,7 @@ def test_where_a_card_allows_it_frames_have_the_size_that_the_world_model_sees(
     content["drawn_at_any_size"] = False
     (tmp_path / "wall_jepawms.yaml").write_text(yaml.safe_dump(content))
     code, _, errors, _ = evaluated(*options, out="other")
-    assert code == 2 and "has frames of 128 pixels, the world model was made for 64" in errors
+    assert code == 2 and "tasks were frozen with image_size=64, its environment has" in errors
 
 
 def test_a_card_needs_a_folder_for_its_results(evaluated):

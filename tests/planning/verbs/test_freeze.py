@@ -10,7 +10,8 @@ from planning.verbs.freeze import options_of
 def frozen(tmp_path, capsys):
     def run(*options):
         out = tmp_path / "tasks.json"
-        code = main(["plan", "freeze", "--seed", "3", *map(str, options), str(out)])
+        seed = 3 if "--ahead" in options else 2**31
+        code = main(["plan", "freeze", "--seed", str(seed), *map(str, options), str(out)])
         return code, capsys.readouterr(), TaskSet.load(out) if out.exists() else None
 
     return run
@@ -30,7 +31,7 @@ def test_goals_ahead_have_the_actions_that_lead_there(frozen):
 
 def test_options_reach_the_environment(frozen):
     _, _, tasks = frozen("--tasks", 4, "--env-option", "image_size=32")
-    assert tasks.success_distance == 2.0
+    assert tasks.success_distance == 2.0 and tasks.options["image_size"] == 32
     assert max(np.max(task.start) for task in tasks.tasks) < 32
 
 
@@ -43,6 +44,10 @@ def test_options_reach_the_environment(frozen):
         (("--env-option", "image_size"), "--env-option needs KEY=VALUE, got 'image_size'"),
         (("--env-option", "image_seize=3"), "no option 'image_seize'; did you mean 'image_size'"),
         (("--tasks", 0), "--tasks must be at least 1, got 0"),
+        (
+            ("--seed", 2**31 - 1),
+            "--seed must be at least 2147483648 without --ahead, got 2147483647",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(frozen, options, expected):

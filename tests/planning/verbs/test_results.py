@@ -1,5 +1,8 @@
 """`jepa plan results`, on a folder that `evaluate --card` wrote."""
 
+import json
+import shutil
+
 import pytest
 
 from jepa.__main__ import main
@@ -23,6 +26,23 @@ def test_the_page_is_written_from_the_run(run, tmp_path, capsys):
     assert "## two_rooms v1" in text and "| do_nothing [1] |" in text
     assert "**deviates from the card**: " in text and "the first 2 of 200 tasks" in text
     assert "`jepa plan evaluate --checkpoint " in text
+
+
+def test_a_folder_of_runs_is_read_whole(run, tmp_path, capsys):
+    page = tmp_path / "page.md"
+    assert main(["plan", "results", str(run.parent), "--write", str(page)]) == 0
+    assert "wrote 1 runs: " in capsys.readouterr().out
+    assert "**deviates from the card**" in page.read_text()
+
+
+def test_an_edited_summary_is_refused(run, tmp_path, capsys):
+    other = shutil.copytree(run, tmp_path / "edited")
+    file = other / "summary.json"
+    summary = json.loads(file.read_text())
+    summary["policies"][0]["success"]["rate"] = 0.97
+    file.write_text(json.dumps(summary))
+    assert main(["plan", "results", str(other)]) == 2
+    assert "summary.json says success" in capsys.readouterr().err
 
 
 def test_without_a_file_the_page_is_printed(run, capsys):
