@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines.images import read_image
+from planning.capabilities import SetsGoals
 from planning.types import Environment, Goal, TimeStep
 
 
@@ -92,6 +93,9 @@ class ImageGoal:
     def _awake(self, time_step: TimeStep) -> TimeStep:
         """Goes on from here where the simulator thinks that the episode is over."""
         while time_step.is_last and self._num_steps < self.max_steps:
+            if isinstance(self.environment, SetsGoals):  # with its speeds
+                time_step = self.environment.new_goal(self._generator)
+                continue
             state = np.asarray(time_step.state, dtype=np.float64)
             shown = self.environment.reset(self._generator, start=state, goal=None)
             time_step = TimeStep(time_step.frame, time_step.state, False, shown.is_last)

@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from data_pipelines.frames import DecodeError
+from planning.environments.point_mass import PointMass
 from planning.goal_images import ImageGoal, read_goal_image
 
 
@@ -93,3 +94,15 @@ def test_a_goal_state_cannot_be_given_beside_the_picture(rooms):
     environment = ImageGoal(rooms(), np.zeros((32, 32, 3), np.uint8))
     with pytest.raises(ValueError, match="the goal is a picture here"):
         environment.reset(np.random.default_rng(0), start=None, goal=np.array([8.0, 8.0]))
+
+
+def test_it_goes_on_with_its_speed_where_the_simulators_own_budget_is_used_up():
+    alone, inner = PointMass(), PointMass()
+    start, far = np.array([-0.5, 0.0]), np.array([0.8, 0.8])
+    alone.reset(np.random.default_rng(0), start=start, goal=far)
+    pursued = ImageGoal(inner, np.zeros((64, 64, 3), np.uint8))
+    inner.max_steps = 2
+    pursued.reset(np.random.default_rng(0), start=start, goal=None)
+    push = np.array([1.0, 0.0], np.float32)
+    for _ in range(7):
+        np.testing.assert_array_equal(pursued.step(push).state, alone.step(push).state)
