@@ -13,6 +13,7 @@ from jepa.objectives.base import (
     refuse_different_shapes,
     refuse_negative_weights,
 )
+from jepa.objectives.ranks import rows_of_all_ranks
 
 
 class ContrastivePrediction(Objective):
@@ -28,7 +29,8 @@ class ContrastivePrediction(Objective):
     What tells the frames of a batch apart is learned, and no more than that: where the place of an
     object does, its angle is left out. `TimeContrast` beside it asks for what stays.
 
-    The targets are those of one rank, so several ranks are not one large batch.
+    In training mode the batch is the joined one of all ranks, so every rank must come by; in
+    evaluation mode it is the rank's own.
 
     Args:
         temperature: squared distances are divided by it; it sets the scale of the latents.
@@ -65,6 +67,8 @@ class ContrastivePrediction(Objective):
         refuse_different_shapes(predicted, target)
         rows = at_least_float32(predicted).flatten(-2).flatten(0, -2)  # (targets, tokens * dim)
         targets = at_least_float32(target).flatten(-2).flatten(0, -2)
+        if self.training:
+            rows, targets = rows_of_all_ranks(rows), rows_of_all_ranks(targets)
         if len(targets) < 2:
             raise ValueError(
                 f"a contrast needs at least 2 targets, got predicted {tuple(predicted.shape)}; "
@@ -82,7 +86,8 @@ def contrasted(rows: Tensor, targets: Tensor, *, temperature: float) -> tuple[Te
         The mean of -log softmax(-|row - target|^2 / temperature), and the share of rows whose own
         target is the nearest; scalars.
     """
-    logits = -squared_distances(rows, targets) / temperature  # (n, n)
+    with torch.autocast(rows.device.type, enabled=False):
+        logits = -squared_distances(rows, targets) / temperature  # (n, n)
     own = torch.arange(len(rows), device=rows.device)
     is_nearest = logits.detach().argmax(1) == own
     return F.cross_entropy(logits, own), is_nearest.float().mean()

@@ -27,6 +27,21 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     return values if num_ranks() == 1 else _SumOverRanks.apply(values)  # pyright: ignore
 
 
+def rows_of_all_ranks(rows: Tensor) -> Tensor:
+    """Returns the rows (rows, dim) of every rank, one rank after the other, the same on all.
+
+    Gradient flows as through `sum_over_ranks`. Ranks may have different numbers of rows.
+    """
+    if num_ranks() == 1:
+        return rows
+    counts = torch.zeros(num_ranks(), dtype=torch.long, device=rows.device)
+    counts[dist.get_rank()] = len(rows)
+    dist.all_reduce(counts)
+    first = int(counts[: dist.get_rank()].sum())
+    after = int(counts.sum()) - first - len(rows)
+    return sum_over_ranks(torch.nn.functional.pad(rows, (0, 0, first, after)))
+
+
 class _SumOverRanks(torch.autograd.Function):
     """An all-reduce in both directions; that of torch.distributed.nn is deprecated."""
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from jepa.objectives.base import LossTerms, Regularizer, refuse_negative_weights
 from jepa.objectives.contrastive_prediction import contrasted
+from jepa.objectives.ranks import rows_of_all_ranks
 
 
 class TimeContrast(Regularizer):
@@ -16,8 +17,6 @@ class TimeContrast(Regularizer):
     and not where the hand is. Time-contrastive learning (Sermanet et al., arXiv:1704.06888; as in
     Laplacian representations, Wu et al., arXiv:1810.04586) with an own linear map, so that the
     embedding keeps what moves as well.
-
-    The windows of one rank are contrasted, so several ranks are not one large batch.
 
     Args:
         dim: width of an embedding.
@@ -52,18 +51,21 @@ class TimeContrast(Regularizer):
         """See `Regularizer.forward`, of embeddings (time, batch, dim).
 
         Raises:
-            ValueError: if there are not at least two frames and two windows, or the width differs.
+            ValueError: if there are not at least two frames, or the width differs.
         """
         dim = self.slow.in_features
-        if embeddings.ndim != 3 or embeddings.shape[-1] != dim or min(embeddings.shape[:2]) < 2:
+        if embeddings.ndim != 3 or embeddings.shape[-1] != dim or len(embeddings) < 2:
             raise ValueError(
-                f"a contrast in time needs embeddings (time, batch, {dim}) of at least 2 frames "
-                f"and 2 windows, got {tuple(embeddings.shape)}"
+                f"a contrast in time needs embeddings (time, batch, {dim}) of at least 2 frames, "
+                f"got {tuple(embeddings.shape)}"
             )
-        first, last = self.slow(embeddings[0]), self.slow(embeddings[-1])  # (batch, width)
+        mapped = self.slow(embeddings)  # (time, batch, width)
+        first, last = mapped[0], mapped[-1]
+        if self.training:
+            first, last = rows_of_all_ranks(first), rows_of_all_ranks(last)
         ends, told_apart = contrasted(first, last, temperature=self.temperature)
         beginnings, _ = contrasted(last, first, temperature=self.temperature)
         contrast = (ends + beginnings) / 2
-        size = (first.square().mean() + last.square().mean()) / 2
+        size = self.joined(mapped.square().mean((0, 2)).sum()) / self.num_joined_rows(embeddings)
         loss = self.weight * (contrast + self.shrink * size)
         return LossTerms(loss, {"time_contrast": contrast, "ends_told_apart": told_apart})

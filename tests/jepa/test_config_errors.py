@@ -83,8 +83,8 @@ PRETRAINING = "jepa.training.pretraining.Pretraining"
 def test_an_unknown_name_without_a_module_gets_the_classes_that_fit_there():
     line = explain(unknown_class(PRETRAINING, "objective", "LatentL3"), OPTIONS)
     assert line == (
-        "objective: there is no class 'LatentL3'; did you mean 'LatentL1'? (it takes DenseL1, "
-        "LatentL1, LatentMSE, LatentSmoothL1, RolloutL1)"
+        "objective: there is no class 'LatentL3'; did you mean 'LatentL1'? (it takes "
+        "ContrastivePrediction, DenseL1, LatentL1, LatentMSE, LatentSmoothL1, RolloutL1)"
     )
     line = explain(unknown_class(PRETRAINING, "masks", "Zzz"), OPTIONS)
     assert (

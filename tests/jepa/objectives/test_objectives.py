@@ -1,5 +1,6 @@
 """The contract of every part in the folder: a new file is tested from its first day."""
 
+import copy
 import importlib
 import inspect
 import pkgutil
@@ -16,6 +17,7 @@ from jepa.objectives import (
     Regularizer,
     SIGReg,
     TemporalSimilarity,
+    TimeContrast,
     VICReg,
 )
 
@@ -23,7 +25,11 @@ NO_PARTS = {"base", "ranks"}
 MODULES = [
     name for _, name, _ in pkgutil.iter_modules(jepa.objectives.__path__) if name not in NO_PARTS
 ]
-VARIANTS = {LatentMSE: [{"stop_gradient": True}, {"stop_gradient": False}]}  # all others: as made
+NEEDED = {TimeContrast: {"dim": 16}}  # options that have no default
+VARIANTS = {  # all others: as made
+    LatentMSE: [{"stop_gradient": True}, {"stop_gradient": False}],
+    **{member: [options] for member, options in NEEDED.items()},
+}
 
 
 def members(base):
@@ -167,7 +173,8 @@ def test_descending_the_gradient_lowers_what_embeddings_cost(regularizer, embedd
 
 
 def test_gradients_are_those_of_the_numbers(regularizer):
-    embeddings = torch.randn(2, 5, 3, dtype=torch.float64, requires_grad=True)
+    embeddings = torch.randn(2, 5, 16, dtype=torch.float64, requires_grad=True)
+    regularizer = regularizer.double()
     assert torch.autograd.gradcheck(lambda x: regularizer(x, step=3).total, embeddings)
 
 
@@ -210,13 +217,16 @@ def test_weights_below_zero_are_refused():
         assert weights != []
         for name in weights:
             with pytest.raises(ValueError, match="weights must be finite and at least 0, got"):
-                member(**{name: -1.0})
+                member(**NEEDED.get(member, {}), **{name: -1.0})
 
 
 def test_weights_are_in_the_total_and_not_in_the_parts(embeddings):
     for member in members(Regularizer):
         weights = [name for name in inspect.signature(member).parameters if "weight" in name]
-        whole, doubled = member(), member(**{name: 2 * getattr(member(), name) for name in weights})
+        whole = member(**NEEDED.get(member, {}))
+        doubled = copy.deepcopy(whole)
+        for name in weights:
+            setattr(doubled, name, 2 * getattr(whole, name))
         one, two = (regularizer(embeddings, step=0) for regularizer in (whole, doubled))
         torch.testing.assert_close(two.total, 2 * one.total)
         assert two.parts == one.parts

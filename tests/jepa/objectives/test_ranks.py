@@ -16,10 +16,23 @@ import torch.distributed as dist
 from torch import nn
 
 import jepa.objectives
-from jepa.objectives import ActionHead, DenseL1, LatentMSE, Objective, Regularizer, SIGReg, VICReg
+from jepa.objectives import (
+    ActionHead,
+    DenseL1,
+    LatentMSE,
+    Objective,
+    Regularizer,
+    SIGReg,
+    TimeContrast,
+    VICReg,
+)
 from jepa.objectives.ranks import num_ranks, sum_over_ranks
 
-SAME_ON_ALL = ("SIGReg", "VICReg", "SIGReg, unequal", "VICReg, unequal")  # the joined loss
+SAME_ON_ALL = (  # the joined loss
+    *("SIGReg", "VICReg", "SIGReg, unequal", "VICReg, unequal"),
+    *("ContrastivePrediction", "TimeContrast", "TimeContrast, unequal"),
+)
+NEEDED = {"TimeContrast": {"dim": 8}}  # options that have no default
 
 
 def compare(part, linear, video, target, actions):
@@ -49,16 +62,18 @@ WAYS = {Objective: compare, Regularizer: regularize, ActionHead: tell_actions}
 def cases():
     """Name -> (part, how it is used, clips of each rank); all parts that the package names."""
     found = {}
+    torch.manual_seed(0)  # of parts that have weights
     for name in jepa.objectives.__all__:
         member = getattr(jepa.objectives, name)
         for base, way in WAYS.items():
             if isinstance(member, type) and issubclass(member, base) and member is not base:
-                found[name] = (member(), way, (3, 3))
+                found[name] = (member(**NEEDED.get(name, {})), way, (3, 3))
     return found | {
         "DenseL1, context": (DenseL1(), compare_context, (3, 3)),
         "LatentMSE, both ways": (LatentMSE(stop_gradient=False), compare, (3, 3)),
         "SIGReg, unequal": (SIGReg(), regularize, (5, 1)),
         "VICReg, unequal": (VICReg(), regularize, (1, 5)),
+        "TimeContrast, unequal": (TimeContrast(dim=8), regularize, (1, 5)),
     }
 
 
