@@ -221,7 +221,7 @@ def _checked_discs(obstacles: Sequence[Sequence[float]]) -> np.ndarray:
     try:
         discs = np.array(obstacles, dtype=np.float64)
     except (TypeError, ValueError):
-        discs = np.full(1, np.nan)
+        discs = np.full((1, 1), np.nan)
     is_rows = discs.ndim == 2 and discs.shape[1] == 3
     if discs.shape != (0,) and not (
         is_rows and np.isfinite(discs).all() and (discs[:, 2] > 0).all()
