@@ -1,6 +1,6 @@
 """Our LeWM-like recipe and LeWM of stable-worldmodel: the same data, steps, sizes and starts.
 
-    pip install stable-worldmodel==0.1.1 opencv-python-headless pygame pymunk shapely
+    pip install -e .[peers]
     jepa plan record --environment two_rooms --episodes 200 --steps 63 --seed 0 runs/two_rooms
     python benchmarks/world_model_peer.py --shards runs/two_rooms --out runs/peer
         [--env two_rooms|pusht] [--steps 1000] [--batch 64] [--seeds 0] [--episodes 100] [--quick]
