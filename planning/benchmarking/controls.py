@@ -233,6 +233,7 @@ def _oracle(bench: Bench) -> Control:
             reduction=setup.cost,
             action_steps=action_steps,
             seed=bench.seed + index,
+            limits=setup.limits,
         )
 
     return Control("oracle", make, note=oracle_note(setup, bench.setup))
@@ -270,6 +271,7 @@ def planning_policy(world: LatentWorld, setup: PlanningSetup, *, seed: int) -> P
         reduction=setup.cost,
         seed=seed,
         deadline_seconds=setup.deadline_seconds,
+        limits=setup.limits,
     )
 
 

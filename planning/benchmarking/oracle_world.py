@@ -14,6 +14,7 @@ from torch import Tensor
 
 from planning.actions.space import ActionSteps
 from planning.capabilities import Simulates
+from planning.control.limited_actions import NO_LIMITS, ActionLimits
 from planning.control.mpc import PlanningPolicy, PlanRecord
 from planning.costs import Reduction
 from planning.search.rounds import SearchPlanner
@@ -82,6 +83,7 @@ class OraclePolicy:
         reduction: see `PlanningPolicy`.
         action_steps: see `OracleWorld`.
         seed: of the planner's samples.
+        limits: see `PlanningPolicy`.
     """
 
     def __init__(
@@ -92,12 +94,14 @@ class OraclePolicy:
         reduction: Reduction,
         action_steps: ActionSteps,
         seed: int,
+        limits: ActionLimits = NO_LIMITS,
     ) -> None:
         self._options: dict[str, Any] = {
             "planner": planner,
             "execute_steps": execute_steps,
             "reduction": reduction,
             "seed": seed,
+            "limits": limits,
         }
         self._action_steps = action_steps
         self._policy: PlanningPolicy | None = None

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from planning.actions.parameterization import Parameterization
 from planning.actions.space import ActionSteps
 from planning.benchmarking.protocol_card import PlannerChoice, ProtocolCard
+from planning.control.limited_actions import NO_LIMITS, ActionLimits
 from planning.search.rounds import SearchPlanner
 from planning.search.settings import make_planner, settings_of
 
@@ -49,6 +50,7 @@ class PlanningSetup:
         execute: actions of the world model that are executed of each plan.
         cost: over the steps of a plan.
         deadline_seconds: of a plan; None: none.
+        limits: that plans keep besides those of the environment.
     """
 
     name: str
@@ -56,6 +58,7 @@ class PlanningSetup:
     execute: int
     cost: Literal["mean", "last"]
     deadline_seconds: float | None = None
+    limits: ActionLimits = NO_LIMITS
 
     def described(self) -> dict[str, Any]:
         """Returns all of it as plain values."""
@@ -65,6 +68,7 @@ class PlanningSetup:
             "execute": self.execute,
             "cost": self.cost,
             "deadline_seconds": self.deadline_seconds,
+            "limits": {name: list(bounds) for name, bounds in self.limits.bounds.items()},
         }
 
 
@@ -86,7 +90,9 @@ def card_setup(
     horizon = _actions(card.horizon_steps, action_steps, f"{card.title}: horizon_steps")
     execute = _actions(card.execute_steps, action_steps, f"{card.title}: execute_steps")
     planner = make_planner(choice.name, {**choice.settings, "horizon": horizon})
-    return PlanningSetup(choice.name, planner, execute, choice.cost)
+    return PlanningSetup(
+        choice.name, planner, execute, choice.cost, limits=choice.action_limits
+    )
 
 
 def wished_setup(card: ProtocolCard, action_steps: ActionSteps, wishes: Wishes) -> PlanningSetup:
@@ -114,7 +120,8 @@ def wished_setup(card: ProtocolCard, action_steps: ActionSteps, wishes: Wishes) 
             f"--execute must be from 1 to the horizon {planner.horizon}, got {execute}"
         )
     cost = wishes.cost or card.planner.cost
-    return PlanningSetup(name, planner, execute, cost, wishes.deadline_seconds)
+    limits = card.planner.action_limits  # of the task, not of one planner
+    return PlanningSetup(name, planner, execute, cost, wishes.deadline_seconds, limits)
 
 
 def deviations(card: ProtocolCard, setup: PlanningSetup, action_steps: ActionSteps) -> list[str]:

@@ -21,6 +21,7 @@ from planning.benchmarking.provenance import simulator_packages
 from planning.benchmarking.strict_reading import read_as, read_yaml
 from planning.benchmarking.whole_budget import WholeBudget
 from planning.capabilities import Factor, Varies
+from planning.control.limited_actions import ActionLimits
 from planning.environments import make_environment
 from planning.evaluation import TaskSet, options_of
 from planning.types import Environment
@@ -123,15 +124,27 @@ class PlannerChoice:
         name: of a file in `planning/planners`.
         settings: its fields.
         cost: latent distance to the goal, mean over the plan's steps or at its last one.
+        limits: (low, high) of dimensions of an action that plans keep, by their names, inside the
+            environment's bounds: what a goal does not need, a planner need not move.
     """
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     cost: Literal["mean", "last"] = "mean"
+    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if "horizon" in self.settings:
             raise ValueError("settings: the horizon of a planner is the card's horizon_steps")
+        for name, bounds in self.limits.items():
+            if not isinstance(bounds, (list, tuple)) or len(bounds) != 2:
+                raise ValueError(f"limits: {name} must be [low, high], got {bounds!r}")
+        _ = self.action_limits  # refuses what is no interval
+
+    @property
+    def action_limits(self) -> ActionLimits:
+        """The limits of its plans."""
+        return ActionLimits({name: (low, high) for name, (low, high) in self.limits.items()})
 
 
 @dataclass(frozen=True)
@@ -314,6 +327,7 @@ class ProtocolCard:
         """
         environment = make_environment(self.environment.name, **self.environment.options)
         self._refuse_other_actions(environment.action_spec)
+        self._refuse_unknown_limits(environment.action_spec)
         self._refuse_other_options(TaskSet.load(self.tasks_file).options, options_of(environment))
         self._refuse_other_factors(environment)
         return WholeBudget(
@@ -404,6 +418,14 @@ class ProtocolCard:
                     f"{self.title}: action {name} of {self.environment.name} are {found}, the card "
                     f"says {getattr(ours, name)}; make a new version of the card"
                 )
+
+    def _refuse_unknown_limits(self, spec: ActionSpec) -> None:
+        for choice in (self.planner, self.oracle_planner):
+            if choice is not None:
+                try:
+                    choice.action_limits.of(spec)
+                except ValueError as error:
+                    raise ValueError(f"{self.title}: limits of planner: {error}") from error
 
     def _refuse_other_factors(self, environment: Environment) -> None:
         if self.variation is None:

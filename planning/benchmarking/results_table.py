@@ -85,6 +85,9 @@ def _rows(run: RunFolder, number: int) -> list[str]:
     return rows
 
 
+_PLANNED_BY = ("name", "settings", "execute", "cost", "limits")
+
+
 def _planner_of(run: RunFolder, policy: Mapping[str, Any]) -> str:
     """Returns what a policy searches with: the same planner may be weaker for the oracle."""
     if policy["kind"] == "planner" or policy["policy"] == "untrained":
@@ -92,7 +95,7 @@ def _planner_of(run: RunFolder, policy: Mapping[str, Any]) -> str:
     if policy["policy"] != "oracle":
         return ""
     ours, theirs = run.summary["planner"], run.summary["oracle_planner"]
-    is_same = all(ours[key] == theirs[key] for key in ("name", "settings", "execute", "cost"))
+    is_same = all(ours.get(key) == theirs.get(key) for key in _PLANNED_BY)
     return theirs["name"] if is_same else f"{theirs['name']}, other settings"
 
 

@@ -71,6 +71,9 @@ class ActionLimits:
         return tuple(min(pair) for pair in zip(asked, before, strict=True))
 
 
+NO_LIMITS = ActionLimits()
+
+
 class LimitedActions:
     """An environment whose actions keep narrower limits; everything else is the environment's.
 

@@ -14,6 +14,7 @@ import torch
 from planning.actions.space import ActionSpec
 from planning.actions.standstill import come_to_rest
 from planning.control.goal_pursuit import WITHIN_ONE_STEP, ArrivalRule, CostMaker, GoalPursuit
+from planning.control.limited_actions import NO_LIMITS, ActionLimits
 from planning.control.recent_past import RecentPast, memory_of
 from planning.costs import GoalDistance, Reduction, WeightedSum
 from planning.latent_world import LatentWorld
@@ -127,6 +128,7 @@ class PlanningPolicy:
         on_plan: is told of each plan when it is made.
         previous_action: (action_dim,), what is taken to be executed before the first action, for
             limits of change; None: the first action may be any.
+        limits: that plans keep besides those of the environment.
 
     Attributes:
         plans: one record per planning step so far.
@@ -147,6 +149,7 @@ class PlanningPolicy:
         deadline_seconds: float | None = None,
         on_plan: Callable[[PlanRecord], None] | None = None,
         previous_action: np.ndarray | None = None,
+        limits: ActionLimits = NO_LIMITS,
     ) -> None:
         if not 1 <= execute_steps <= planner.horizon:
             raise ValueError(
@@ -160,6 +163,7 @@ class PlanningPolicy:
         self.latent_distances: list[float] = []
         self._cost_of = cost_of or goal_distance(reduction)
         self._goals, self._arrival, self._on_plan = goals, arrival, on_plan
+        self._limits = limits
         self._generator = torch.Generator(device=world.device).manual_seed(seed)
         self._queue: list[np.ndarray] = []
         self._pursuit: GoalPursuit | None = None
@@ -272,7 +276,7 @@ class PlanningPolicy:
 
     def _look(self, environment: Environment, time_step: TimeStep) -> Latent:
         if self._pursuit is None:
-            self._spec = joined_spec(self.world, environment)
+            self._spec = joined_spec(self.world, environment, limits=self._limits)
             goals = self._goals if self._goals is not None else [environment.goal.frame]
             self._pursuit = GoalPursuit(
                 self.world, goals, cost_of=self._cost_of, rule=self._arrival
@@ -281,7 +285,11 @@ class PlanningPolicy:
 
 
 def joined_spec(
-    world: LatentWorld, environment: Environment, *, period_seconds: float | None = None
+    world: LatentWorld,
+    environment: Environment,
+    *,
+    period_seconds: float | None = None,
+    limits: ActionLimits = NO_LIMITS,
 ) -> ActionSpec:
     """Returns what an action of the world model means in an environment.
 
@@ -289,12 +297,14 @@ def joined_spec(
         world: imagines.
         environment: executes.
         period_seconds: from step to step; None: as long as a step of the environment lasts.
+        limits: besides those of the environment.
 
     Raises:
-        ValueError: if the environment's actions are not those that the world model learned.
+        ValueError: if the environment's actions are not those that the world model learned, or
+            the limits do not fit them.
     """
     _refuse_other_actions(world, environment, period_seconds or 1 / environment.frames_per_second)
-    return world.action_steps.joined(environment.action_spec)
+    return world.action_steps.joined(limits.of(environment.action_spec))
 
 
 def looked_ahead(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from planning.benchmarking.card_run import play_control
+from planning.benchmarking.card_run import play_control, play_planner
 from planning.benchmarking.controls import (
     CONTROLS,
     NotOfferedError,
@@ -129,6 +129,17 @@ def test_an_oracle_whose_planner_is_weaker_is_called_that(make_bench, load_card)
         "rollouts a plan where the planner under test has 8; where it fails, more search may "
         "succeed"
     )
+
+
+def test_planner_untrained_and_oracle_keep_the_limits_of_the_card(make_bench, load_card):
+    limited = {"name": "random_shooting", "settings": {"num_samples": 8}, "limits": {"dx": [0, 1]}}
+    bench = make_bench(card=load_card(planner=limited))
+    episodes = list(play_planner(bench, batch_size=2).episodes)
+    for control in ("untrained", "oracle"):
+        episodes += play_control(bench, make_control(control, bench), batch_size=1).episodes
+    actions = np.concatenate([episode.actions for episode in episodes])
+    assert actions[:, 0].min() >= 0 and actions[:, 0].max() <= 1
+    assert actions[:, 1].min() < -1  # and no other dimension is limited
 
 
 def test_names_of_controls_are_read_and_others_refused():

@@ -63,3 +63,13 @@ def test_a_shorter_horizon_executes_no_more_than_it_has(load_card):
     assert wished_setup(load_card(), ONE, Wishes(horizon=1)).execute == 1
     with pytest.raises(ValueError, match="--execute must be from 1 to the horizon 4, got 9"):
         wished_setup(load_card(), ONE, Wishes(execute=9))
+
+
+def test_limits_of_the_card_hold_for_any_planner_and_are_told(load_card):
+    limits = {"dx": [-0.5, 0.25]}
+    card = load_card(planner={"name": "random_shooting", "limits": limits})
+    for wishes in (Wishes(), Wishes(planner="cem")):
+        setup = wished_setup(card, ONE, wishes)
+        assert setup.limits.bounds == {"dx": (-0.5, 0.25)}
+        assert setup.described()["limits"] == limits
+    assert card_setup(load_card(), ONE).described()["limits"] == {}

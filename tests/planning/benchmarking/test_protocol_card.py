@@ -52,6 +52,8 @@ def test_a_task_file_that_has_changed_is_noticed(write_card, tmp_path):
         ({"success": {"within": 0, "unit": "m"}}, "within must be above 0"),
         ({"success": {"within": 1, "unit": "m", "judged_at": "noon"}}, "must be 'any_step' or"),
         ({"planner": {"name": "cem", "settings": {"horizon": 3}}}, "is the card's horizon_steps"),
+        ({"planner": {"name": "cem", "limits": {"dx": [1]}}}, r"dx must be \[low, high\], got"),
+        ({"planner": {"name": "cem", "limits": {"dx": [1, -1]}}}, "'dx' must be low < high"),
         ({"is_comparable": True}, "is_comparable, but nothing is published"),
         ({"published": [{"model": "x", "success": 96, "episodes": 50, "citation": "y"}]},
          r"published\[0\]: success must be a share, 0 to 1, got 96"),
@@ -82,6 +84,19 @@ def test_an_environment_whose_actions_have_changed_is_refused(load_card, card_va
     space = {**card_values["action_space"], "high": [5, 6]}
     with pytest.raises(ValueError, match=r"action high of two_rooms are \(5.0, 5.0\), the card"):
         load_card(action_space=space).make_environment()
+
+
+@pytest.mark.parametrize("role", ["planner", "oracle_planner"])
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [({"dz": [-1, 1]}, "no action dimension 'dz'"), ({"dx": [-9, 1]}, "wider than")],
+)
+def test_limits_of_a_planner_that_the_environment_cannot_keep_are_refused(
+    load_card, role, limits, expected
+):
+    card = load_card(**{role: {"name": "cem", "limits": limits}})
+    with pytest.raises(ValueError, match=f"few v1: limits of planner: .*{expected}"):
+        card.make_environment()
 
 
 def test_the_environment_has_the_cards_options_budget_and_success_distance(load_card, card_values):

@@ -9,6 +9,7 @@ import torch
 from planning.actions.space import ActionSpec, ActionSteps
 from planning.baselines import do_nothing
 from planning.control.goal_pursuit import ArrivalRule
+from planning.control.limited_actions import ActionLimits
 from planning.control.mpc import PlanningPolicy, run_episode
 from planning.latent_world import LatentWorld
 from planning.planners.cem import CEM
@@ -121,6 +122,13 @@ def test_deadline_and_bounds_are_handed_on(rooms, perfect, scripted):
     played(environment, policy)
     assert scripted.asked[0]["deadline_seconds"] == 0.25
     assert scripted.asked[0]["action_spec"] == environment.action_spec
+
+
+def test_limits_beside_the_environments_are_handed_on_too(rooms, perfect, scripted):
+    limits = ActionLimits({"dy": (-1.0, 2.0)})
+    played(rooms(max_steps=1), PlanningPolicy(perfect, scripted, limits=limits))
+    spec = scripted.asked[0]["action_spec"]
+    assert (spec.low, spec.high) == ((-2.5, -1.0), (2.5, 2.0))
 
 
 @pytest.mark.parametrize("execute_steps", [0, 5, -1])
