@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -92,12 +93,45 @@ class TimmEncoder(nn.Module):
         Raises:
             ValueError: if the layout, the type or the size does not fit.
         """
+        images = self._images(frames)
+        tokens = self._tokens(self.model.forward_features(images))
+        return tokens.unflatten(0, (len(frames), frames.shape[2]))
+
+    @torch.no_grad()
+    def frame_layers(self, frames: Tensor, indices: Sequence[int]) -> list[Tensor]:
+        """Encodes, and returns what intermediate blocks of a transformer put out, normed.
+
+        Args:
+            frames: as for `encode_frames`.
+            indices: blocks, from 0, ascending.
+
+        Returns:
+            For each index (batch, time, tokens of one frame, dim), through the model's last norm.
+
+        Raises:
+            ValueError: as `encode_frames`, or if there are no such blocks.
+        """
+        depth = len(getattr(self.model, "blocks", ()))
+        if not hasattr(self.model, "forward_intermediates") or self.is_channels_last or depth == 0:
+            raise ValueError(f"{self.config['name']} has no blocks of one width to take layers of")
+        if not indices or list(indices) != sorted({i for i in indices if 0 <= i < depth}):
+            raise ValueError(
+                f"layers must be ascending block indices from 0 to {depth - 1}, got {list(indices)}"
+            )
+        outputs = self.model.forward_intermediates(
+            self._images(frames),
+            indices=list(indices),
+            norm=True,
+            output_fmt="NLC",
+            intermediates_only=True,
+        )
+        return [output.unflatten(0, (len(frames), frames.shape[2])) for output in outputs]
+
+    def _images(self, frames: Tensor) -> Tensor:
+        """Returns frames as normalised images (batch * time, 3, height, width)."""
         self._refuse_other_frames(frames)
-        batch, _, time = frames.shape[:3]
-        images = frames.transpose(1, 2).flatten(0, 1)  # (batch * time, 3, height, width)
-        if images.dtype == torch.uint8:
-            images = self._normalize(images)
-        return self._tokens(self.model.forward_features(images)).unflatten(0, (batch, time))
+        images = frames.transpose(1, 2).flatten(0, 1)
+        return self._normalize(images) if images.dtype == torch.uint8 else images
 
     def _normalize(self, images: Tensor) -> Tensor:
         """Removes the model's own statistics from images (images, 3, height, width) uint8."""

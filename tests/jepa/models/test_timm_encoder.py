@@ -50,6 +50,22 @@ MAPS = [  # name, image size, where features hold (row, column)
 ]
 
 
+def test_layers_are_normed_and_the_last_one_is_the_output(make_encoder):
+    encoder = make_encoder(VIT, 48)
+    frames = pixels(2, 3, 2, 48, 48)
+    depth = len(encoder.model.blocks)
+    first, last = encoder.frame_layers(frames, (0, depth - 1))
+    torch.testing.assert_close(last, encoder.encode_frames(frames))
+    assert first.shape == last.shape and not torch.allclose(first, last)
+
+
+def test_layers_that_are_not_there_are_refused(make_encoder):
+    with pytest.raises(ValueError, match="ascending block indices from 0 to"):
+        make_encoder(VIT, 48).frame_layers(pixels(1, 3, 1, 48, 48), (99,))
+    with pytest.raises(ValueError, match="test_resnet has no blocks of one width"):
+        make_encoder(CONV, 96).frame_layers(pixels(1, 3, 1, 96, 96), (0,))
+
+
 @pytest.mark.parametrize(("name", "size", "num_prefix"), SEQUENCES)
 def test_tokens_are_timms_features_without_class_and_registers(
     name, size, num_prefix, make_encoder
