@@ -1,8 +1,13 @@
-"""Linear probes on frozen features: what can be read off them, and off an untrained encoder's."""
+"""A quick look: what a linear probe reads off frozen frames or clips, and off an untrained encoder.
+
+In memory, without a cache or a validation split; `jepa.evaluation.linear_probe` has these.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,9 +17,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from jepa.checkpoints.native import load_encoder, untrained_encoder
 from jepa.models import VideoEncoder
 from jepa.models.frame_encoder import FrameEncoder
 
+DATAMODULES = "data_pipelines.datamodules"  # by name: `jepa` does not import the pipelines
 RIDGE_PENALTIES = (1e-1, 1.0, 1e1, 1e2, 1e3)
 
 
@@ -54,6 +61,47 @@ class ProbeScore(NamedTuple):
     pooled: float
     all_tokens: float
     chance: float
+
+
+def probe_against_untrained(
+    encoder: str | Path,
+    shards: str,
+    test_shards: str,
+    *,
+    num_rows: int = 3000,
+    num_test_rows: int = 1000,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """Probes an encoder and its untrained twin on the same rows.
+
+    Args:
+        encoder: folder of the trained encoder, or of the run that made it.
+        shards: to fit the probes on.
+        test_shards: to score them on.
+        num_rows: frames or clips to fit on.
+        num_test_rows: frames or clips to score on.
+        seed: of the untrained weights.
+
+    Returns:
+        {"trained": {...}, "untrained": {...}} with the fields of `ProbeScore`.
+    """
+    models = {"trained": load_encoder(encoder), "untrained": untrained_encoder(encoder, seed=seed)}
+    return {
+        name: linear_probe(
+            _features(model, shards, num_rows), _features(model, test_shards, num_test_rows)
+        )._asdict()
+        for name, model in models.items()
+    }
+
+
+def score_table(scores: dict[str, dict[str, Any]]) -> str:
+    """Returns a table for the terminal."""
+    metric, chance = scores["trained"]["metric"], scores["trained"]["chance"]
+    lines = [f"{metric:<12}{'mean token':>12}{'all tokens':>12}"]
+    for name, row in scores.items():
+        lines.append(f"{name:<12}{row['pooled']:>12.3f}{row['all_tokens']:>12.3f}")
+    lines.append(f"{'chance':<12}{chance:>12.3f}{chance:>12.3f}")
+    return "\n".join(lines)
 
 
 def linear_probe(train: Features, test: Features) -> ProbeScore:
@@ -159,3 +207,33 @@ def _classify(train: Features, test: Features) -> ProbeScore:
     return ProbeScore(
         "top-1", score(train.pooled, test.pooled), score(train.flat, test.flat), chance
     )
+
+
+def _features(encoder: Any, shards: str, num_rows: int) -> Any:  # noqa: ANN401
+    """Encodes rows of one set of shards, whatever these hold."""
+    modules = importlib.import_module(DATAMODULES)
+    image_size = encoder.grid[1] * encoder.tubelet[1]
+    clip_length = encoder.grid[0] * encoder.tubelet[0]
+    index = importlib.import_module("data_pipelines.shard_index").ShardIndex.load(shards)
+    batch = min(16, index.num_samples)
+    if index.specification is not None:
+        data = modules.TrajectoryDataModule(
+            shards, clip_length, image_size=image_size, batch_size=batch, steps_per_epoch=num_rows
+        )
+        return frame_features(encoder, iter(data.train_dataloader()), num_rows)
+    labels = {sample.key: sample.label for sample in index.samples}
+    if not all(labels.values()):
+        raise ValueError(
+            f"{shards} holds neither states nor labels; pack videos from one folder per class"
+        )
+    data = modules.ClipDataModule(
+        shards,
+        clip_length,
+        image_size=image_size,
+        batch_size=batch,
+        crop_scale=(1.0, 1.0),
+        crop_aspect_ratio=(1.0, 1.0),
+        horizontal_flip=False,
+        steps_per_epoch=num_rows,
+    )
+    return clip_features(encoder, iter(data.train_dataloader()), num_rows, labels=labels)
