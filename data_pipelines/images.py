@@ -54,6 +54,36 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     return _read(io.BytesIO(data), name)
 
 
+def read_pixel_values(path: str | Path) -> np.ndarray:
+    """Reads a PNG whose pixels are numbers, not colours: classes, objects, depths.
+
+    Args:
+        path: a PNG with a palette, or grey with at most 16 bits.
+
+    Returns:
+        (height, width), uint8 or uint16: the numbers as they are stored; of a palette the indices.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        DecodeError: if it is no PNG, is damaged, has colours, or has more pixels than PIL's limit.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no image file {path}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=("PNG",)) as image:
+                if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
+                    raise ValueError(f"its pixels are colours ({image.mode}), not numbers")
+                values = np.array(image)
+    except UnidentifiedImageError:
+        raise DecodeError(str(path), "not a PNG") from None
+    except (*_TOO_LARGE, *_PIL_ERRORS) as error:
+        raise DecodeError(str(path), f"its numbers cannot be read: {error}") from None
+    return values.astype(np.uint16 if image.mode.startswith("I") else np.uint8)
+
+
 def _read(file: Path | io.BytesIO, name: str) -> np.ndarray:
     try:
         with warnings.catch_warnings():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 import numpy as np
 
 if TYPE_CHECKING:
+    from planning.mujoco_rendering import RenderedLabels
     from planning.types import Environment, TimeStep
 
 Acts = Callable[["Environment", "TimeStep", np.random.Generator], np.ndarray]
@@ -29,6 +30,20 @@ class HasConfiguration(Protocol):
     @property
     def configuration(self) -> np.ndarray:
         """(len(configuration_names),), float64: where everything is now, at rest."""
+        ...
+
+
+@runtime_checkable
+class LabelsPictures(Protocol):
+    """Knows of its pictures what is where: environments that are drawn with MuJoCo."""
+
+    def labels_at(self, configuration: np.ndarray) -> RenderedLabels:
+        """Returns what `render` would show there: bodies, depths, and where they are."""
+        ...
+
+    @property
+    def body_names(self) -> tuple[str, ...]:
+        """Names of the bodies, by their numbers in the labels; 0 is the world."""
         ...
 
 

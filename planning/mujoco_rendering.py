@@ -33,6 +33,7 @@ BACKEND_PACKAGES = {
 }
 MAX_IMAGE_SIZE = 2048
 MAX_GEOMS = 10000
+_FAR_IS_ZERO = 1  # mjDEPTH_ZEROFAR: near things keep the digits of their depth
 VERTICAL = 1e-6  # horizontal part of a direction of length 1
 LIGHTS = ("light_ambient", "light_diffuse", "light_specular")
 HEADLIGHTS = ("ambient", "diffuse", "specular")
@@ -196,6 +197,19 @@ class MujocoRenderer:
             self._graphics = _Graphics(self.model, self.image_size)
         return self._graphics.draw(self.model, painted, self._options, self._camera)
 
+    def render_labels(self, data: Any) -> RenderedLabels:  # noqa: ANN401
+        """Draws what is where, and how far away, from where `render` would look.
+
+        Args:
+            data: as for `render`.
+
+        Raises:
+            RuntimeError: as `render`.
+        """
+        self.render(data)
+        assert self._graphics is not None  # `render` opened it
+        return self._graphics.read_labels(self.model, self._data)
+
     def close(self) -> None:
         """Frees the graphics; the next picture opens them again."""
         if self._graphics is not None:
@@ -249,6 +263,61 @@ class MujocoRenderer:
         raise ValueError(f"the model has no geom or site {name!r}")
 
 
+@dataclass(frozen=True)
+class View:
+    """Where a camera stood, and how it projects: no lens errors, square pixels.
+
+    Attributes:
+        position: (3,), in metres.
+        axes: (3, 3), rows: to the right, down and forward in the picture, of length 1.
+        focal_length: in pixels.
+        image_size: height and width in pixels.
+    """
+
+    position: np.ndarray
+    axes: np.ndarray
+    focal_length: float
+    image_size: int
+
+    def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns pixels (..., 2), x and y from the upper left corner, and depths (...), of points.
+
+        Args:
+            points: (..., 3), in metres; what is behind the camera has a depth below 0.
+        """
+        seen = (points - self.position) @ self.axes.T
+        depth = seen[..., 2]
+        shares = seen[..., :2] / np.where(depth == 0, np.inf, depth)[..., None]
+        return self.focal_length * shares + self.image_size / 2, depth
+
+    def unproject(self, pixels: np.ndarray, depths: np.ndarray) -> np.ndarray:
+        """Returns points (..., 3) at pixels (..., 2) and depths (...): the inverse of `project`."""
+        shares = (pixels - self.image_size / 2) / self.focal_length
+        ahead = np.concatenate([shares, np.ones((*shares.shape[:-1], 1))], axis=-1)
+        return ahead * depths[..., None] @ self.axes + self.position
+
+
+@dataclass(frozen=True)
+class RenderedLabels:
+    """What is known of a picture.
+
+    Attributes:
+        bodies: (image_size, image_size), int64: the body of the model at each pixel; 0 is the
+            world itself, -1 nothing.
+        depth: (image_size, image_size), float64, metres along the direction of view; where nothing
+            is, the far end of what is drawn.
+        camera: where the picture was taken from.
+        body_positions: (bodies, 3), in metres.
+        body_rotations: (bodies, 3, 3), columns the axes of the body.
+    """
+
+    bodies: np.ndarray
+    depth: np.ndarray
+    camera: View
+    body_positions: np.ndarray
+    body_rotations: np.ndarray
+
+
 class _Graphics:
     """What is open in one process: a context to draw in, and a scene."""
 
@@ -277,10 +346,64 @@ class _Graphics:
         mujoco.mjr_readPixels(pixels, None, rectangle, self._drawer)
         return np.ascontiguousarray(pixels[::-1])  # OpenGL's first row is the lowest
 
+    def read_labels(self, model: Any, data: Any) -> RenderedLabels:  # noqa: ANN401
+        """Labels what was drawn last: each thing is drawn in the colour of its number."""
+        mujoco, scene, size = load_mujoco(), self._scene, self._size
+        marks = [int(mujoco.mjtRndFlag.mjRND_SEGMENT), int(mujoco.mjtRndFlag.mjRND_IDCOLOR)]
+        colours, depth = np.empty((size, size, 3), np.uint8), np.empty((size, size), np.float32)
+        rectangle = mujoco.MjrRect(0, 0, size, size)
+        depth_map, self._drawer.readDepthMap = self._drawer.readDepthMap, _FAR_IS_ZERO
+        scene.flags[marks] = 1
+        try:
+            mujoco.mjr_render(rectangle, scene, self._drawer)
+            mujoco.mjr_readPixels(colours, depth, rectangle, self._drawer)
+        finally:
+            scene.flags[marks] = 0
+            self._drawer.readDepthMap = depth_map
+        bodies = _bodies_of_marks(model, scene)[colours[::-1].astype(np.int64) @ (1, 256, 65536)]
+        near, far = (
+            value * model.stat.extent for value in (model.vis.map.znear, model.vis.map.zfar)
+        )
+        return RenderedLabels(
+            bodies=bodies,
+            depth=(near * far / (near + depth[::-1].astype(np.float64) * (far - near))),
+            camera=_view_of(scene, size),
+            body_positions=data.xpos.copy(),
+            body_rotations=data.xmat.reshape(-1, 3, 3).copy(),
+        )
+
     def close(self) -> None:
         self._context.make_current()
         self._drawer.free()
         self._context.free()
+
+
+def _bodies_of_marks(model: Any, scene: Any) -> np.ndarray:  # noqa: ANN401
+    """Returns the body of each number that things are drawn as: (numbers,); -1 for none."""
+    mujoco = load_mujoco()
+    owners = {
+        mujoco.mjtObj.mjOBJ_GEOM.value: model.geom_bodyid,
+        mujoco.mjtObj.mjOBJ_SITE.value: model.site_bodyid,
+    }
+    bodies = np.full(scene.ngeom + 1, -1, dtype=np.int64)
+    for thing in scene.geoms[: scene.ngeom]:
+        if thing.segid >= 0 and thing.objtype in owners:
+            bodies[thing.segid + 1] = owners[thing.objtype][thing.objid]
+    return bodies
+
+
+def _view_of(scene: Any, image_size: int) -> View:  # noqa: ANN401
+    """Returns the camera of a scene: half way between its two eyes."""
+    left, right = scene.camera[0], scene.camera[1]
+    forward, up = np.array(left.forward, np.float64), np.array(left.up, np.float64)
+    return View(
+        position=(np.array(left.pos, np.float64) + np.array(right.pos, np.float64)) / 2,
+        axes=np.stack([np.cross(forward, up), -up, forward]),
+        focal_length=float(
+            image_size * left.frustum_near / (left.frustum_top - left.frustum_bottom)
+        ),
+        image_size=image_size,
+    )
 
 
 def _refuse_a_fork() -> None:
@@ -290,6 +413,11 @@ def _refuse_a_fork() -> None:
             "a process that was forked after MuJoCo had drawn cannot draw; start worker "
             "processes with multiprocessing.get_context('spawn')"
         )
+
+
+def body_names_of(model: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """Returns the names of a model's bodies, by their numbers; "body 3" where one has none."""
+    return tuple(model.body(i).name or f"body {i}" for i in range(model.nbody))
 
 
 # ---------------------------------------------------------------------- states to keep

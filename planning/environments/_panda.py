@@ -38,6 +38,7 @@ from planning.environments._robot_tasks import (
     moved_camera,
 )
 from planning.goal_simulation import Values
+from planning.mujoco_rendering import RenderedLabels, body_names_of
 
 if TYPE_CHECKING:
     from planning.types import Environment, TimeStep
@@ -167,6 +168,15 @@ class PandaTask(RobotTask):
     def render(self, configuration: np.ndarray) -> np.ndarray:
         """Draws everything in a configuration: (height, width, 3) uint8; moves nothing."""
         return self._table.draw(configuration)
+
+    def labels_at(self, configuration: np.ndarray) -> RenderedLabels:
+        """Returns what is where in the picture of `render`."""
+        return self._table.labels_at(configuration)
+
+    @property
+    def body_names(self) -> tuple[str, ...]:
+        """Names of the bodies in `labels_at`."""
+        return body_names_of(self._table.model)
 
     def _begin_at(self, configuration: np.ndarray, generator: np.random.Generator) -> None:
         self._table.place(configuration)

@@ -25,7 +25,7 @@ import torch
 
 from planning.actions.poses import matrix_from_euler
 from planning.environments._robot_tasks import prepare_for
-from planning.mujoco_rendering import MujocoRenderer, Orbit, load_mujoco
+from planning.mujoco_rendering import MujocoRenderer, Orbit, RenderedLabels, load_mujoco
 
 STEPS_PER_SECOND = 4.0
 TABLE_HEIGHT = -0.112  # of its top
@@ -264,6 +264,11 @@ class PandaTable:
         """(image_size, image_size, 3), uint8: what the camera sees there; moves nothing."""
         self._imagine(configuration)
         return self._painter.render(self._imagined)
+
+    def labels_at(self, configuration: np.ndarray) -> RenderedLabels:
+        """What is where in the picture of `draw`; moves nothing."""
+        self._imagine(configuration)
+        return self._painter.render_labels(self._imagined)
 
     def _is_arm_material(self) -> np.ndarray:
         mujoco = load_mujoco()

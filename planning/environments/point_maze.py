@@ -30,6 +30,8 @@ from planning.goal_simulation import GoalSimulation, Values
 from planning.mujoco_rendering import (
     MujocoRenderer,
     Orbit,
+    RenderedLabels,
+    body_names_of,
     load_mujoco,
     load_physics,
     save_physics,
@@ -187,6 +189,16 @@ class PointMaze(GoalSimulation):
         """Draws the maze from above with the ball at a place: (height, width, 3) uint8."""
         self._painted.qpos[:] = configuration
         return self._painter.render(self._painted)
+
+    def labels_at(self, configuration: np.ndarray) -> RenderedLabels:
+        """Returns what is where in the picture of `render`."""
+        self._painted.qpos[:] = configuration
+        return self._painter.render_labels(self._painted)
+
+    @property
+    def body_names(self) -> tuple[str, ...]:
+        """Names of the bodies in `labels_at`."""
+        return body_names_of(self._painter.model)
 
     def _apply(self, values: Values) -> None:
         walls = [f"block_{row}_{column}" for row, column in np.argwhere(self._is_wall)]

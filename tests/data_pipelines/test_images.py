@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from data_pipelines.frames import DecodeError
-from data_pipelines.images import decode_image, read_image
+from data_pipelines.images import decode_image, read_image, read_pixel_values
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -136,3 +136,32 @@ def test_an_image_in_memory_is_read_as_the_file_is(tmp_path):
     np.testing.assert_array_equal(decode_image((tmp_path / "a.png").read_bytes(), "a"), pixels)
     with pytest.raises(DecodeError, match=r"^row 3: not an image"):
         decode_image(b"words", "row 3")
+
+
+def test_numbers_of_a_png_are_read_as_they_are(tmp_path):
+    values = np.array([[0, 1, 65535], [256, 7, 9]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "depth.png")
+    Image.fromarray((values % 256).astype(np.uint8)).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(read_pixel_values(tmp_path / "depth.png"), values)
+    read = read_pixel_values(tmp_path / "grey.png")
+    np.testing.assert_array_equal(read, values % 256)
+    assert read.dtype == np.uint8
+
+
+def test_indices_of_a_palette_are_numbers_and_colours_are_not(tmp_path):
+    image = Image.fromarray(np.zeros((2, 2), np.uint8)).convert("P")
+    image.putdata([0, 3, 2, 1])
+    image.putpalette([200, 100, 50] * 4)
+    image.save(tmp_path / "palette.png")
+    assert read_pixel_values(tmp_path / "palette.png").tolist() == [[0, 3], [2, 1]]
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "colours.png")
+    with pytest.raises(DecodeError, match=r"its pixels are colours \(RGB\), not numbers"):
+        read_pixel_values(tmp_path / "colours.png")
+
+
+def test_numbers_come_of_a_whole_png_only(tmp_path):
+    (tmp_path / "text.png").write_text("text")
+    with pytest.raises(DecodeError, match=r"text\.png: not a PNG"):
+        read_pixel_values(tmp_path / "text.png")
+    with pytest.raises(FileNotFoundError, match="no image file"):
+        read_pixel_values(tmp_path / "nothing.png")

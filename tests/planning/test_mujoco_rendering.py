@@ -370,3 +370,39 @@ def test_a_renderer_that_was_closed_draws_again(simulation):
     renderer.close()
     renderer.close()
     assert np.array_equal(renderer.render(data), first)
+
+
+def test_labels_are_of_what_is_seen(simulation):
+    """From 3 metres above: the floor is 3 away, the top of the mark 2.3, the mocap hand 2.7."""
+    model, data = simulation
+    labels = MujocoRenderer(model, 64, "above").render_labels(data)
+    names = [model.body(i).name for i in range(model.nbody)]
+    seen = {names[number] for number in np.unique(labels.bodies)}
+    assert seen == {"world", "ball", "hand"}
+    assert labels.depth[2, 2] == pytest.approx(3.0, abs=1e-3)
+    assert labels.depth[32, 32] == pytest.approx(2.3, abs=0.01)
+    hand = labels.depth[labels.bodies == names.index("hand")]
+    assert np.median(hand) == pytest.approx(2.7, abs=1e-3)
+
+
+@pytest.mark.parametrize("camera", ["above", "aslant", Orbit((0.0, 0.0, 0.3), 2.5, 40.0, -35.0)])
+def test_the_view_projects_as_the_picture_is_drawn(simulation, mujoco, camera):
+    """The middle of a body's pixels is where its middle is projected to, at its depth."""
+    model, data = simulation
+    painter = MujocoRenderer(model, 96, camera, site_groups=())
+    labels = painter.render_labels(data)
+    for name in ("ball", "hand"):
+        body = model.body(name).id
+        rows, columns = np.nonzero(labels.bodies == body)
+        place, depth = labels.camera.project(labels.body_positions[body])
+        np.testing.assert_allclose([columns.mean() + 0.5, rows.mean() + 0.5], place, atol=1.5)
+        nearest = labels.depth[labels.bodies == body].min()
+        assert 0 < depth - nearest < 0.3
+
+
+def test_labels_change_no_picture(simulation):
+    model, data = simulation
+    painter = MujocoRenderer(model, 64, "aslant")
+    before = painter.render(data)
+    painter.render_labels(data)
+    np.testing.assert_array_equal(painter.render(data), before)

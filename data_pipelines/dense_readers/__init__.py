@@ -1,0 +1,1 @@
+"""Data sets with dense labels, each in the layout in which it is published."""
