@@ -1,0 +1,1 @@
+"""Layouts of benchmarks of intuitive physics: one file each, with `is_layout` and `read`."""
