@@ -40,12 +40,32 @@ def effective_rank(features: Tensor) -> Tensor:
     Raises:
         ValueError: if the layout is another one.
     """
+    return rank_of(singular_values(features))
+
+
+@torch.no_grad()
+def singular_values(features: Tensor) -> Tensor:
+    """Returns the singular values of centred features, the largest first: (min(rows, dim),).
+
+    Args:
+        features: (rows, dim); of more than `MAX_ROWS`, as many are taken.
+
+    Returns:
+        Not a number, all of them, if a feature is none.
+
+    Raises:
+        ValueError: if the layout is another one.
+    """
     if features.ndim != 2:
         raise ValueError(f"features must be (rows, dim), got {tuple(features.shape)}")
-    features = _at_most(MAX_ROWS, features).float()
+    features = at_most(MAX_ROWS, features).float()
     if not features.isfinite().all():  # svdvals would raise a riddle
-        return features.new_tensor(float("nan"))
-    singular = torch.linalg.svdvals(features - features.mean(0))
+        return features.new_full((min(features.shape),), float("nan"))
+    return torch.linalg.svdvals(features - features.mean(0))
+
+
+def rank_of(singular: Tensor) -> Tensor:
+    """Returns exp(entropy of singular values (values,) over their sum); see `effective_rank`."""
     share = singular / singular.sum().clamp_min(1e-12)
     return torch.exp(torch.special.entr(share).sum())
 
@@ -162,7 +182,7 @@ class CollapseMonitor:
 
     def is_due(self, step: int) -> bool:
         """True at the first step, and at the last of every n, which is the one that is logged."""
-        return step == 0 or (step + 1) % self.every_n_steps == 0
+        return is_due(step, every_n_steps=self.every_n_steps)
 
     def measure(
         self,
@@ -186,7 +206,7 @@ class CollapseMonitor:
             ValueError: if the representation has collapsed and the policy says to stop.
         """
         began_at, tokens = time.perf_counter(), tokens.detach()
-        rows = _at_most(MAX_ROWS, tokens.flatten(0, 1))
+        rows = at_most(MAX_ROWS, tokens.flatten(0, 1))
         report = {
             "collapse/effective_rank": effective_rank(rows),
             "collapse/clip_rank": effective_rank(tokens.float().mean(1)),
@@ -212,7 +232,7 @@ class CollapseMonitor:
         rank, std, between_clips = (report[f"collapse/{name}"].item() for name in names)
         low_between = num_clips > 1 and between_clips < policy.min_std
         is_low = rank < floor or std < policy.min_std or low_between
-        is_bad = _on_all_ranks(is_low, device=report["collapse/feature_std"].device)
+        is_bad = on_all_ranks(is_low, device=report["collapse/feature_std"].device)
         self._bad_in_a_row = self._bad_in_a_row + 1 if is_bad else 0
         self._is_told = self._is_told and is_bad  # one that recovers may collapse again
         if self._bad_in_a_row < policy.patience:
@@ -230,8 +250,13 @@ class CollapseMonitor:
         self.warned = self._is_told = True
 
 
-def _at_most(limit: int, rows: Tensor) -> Tensor:
-    """Rows spread evenly, with no period that a token grid could share."""
+def is_due(step: int, *, every_n_steps: int) -> bool:
+    """True at the first step, and at the last of every n."""
+    return step == 0 or (step + 1) % every_n_steps == 0
+
+
+def at_most(limit: int, rows: Tensor) -> Tensor:
+    """Returns at most `limit` rows (rows, ...), evenly spread, with no period of a token grid."""
     if len(rows) <= limit:
         return rows
     return rows[torch.linspace(0, len(rows) - 1, limit, device=rows.device).long()]
@@ -241,6 +266,6 @@ def _here(parameter: Tensor) -> Tensor:
     return parameter.to_local() if isinstance(parameter, DTensor) else parameter
 
 
-def _on_all_ranks(condition: bool, *, device: torch.device) -> bool:
-    """One rank's batch may be odd; and all ranks have to do the same."""
+def on_all_ranks(condition: bool, *, device: torch.device) -> bool:
+    """Returns whether a condition is met on all ranks: one rank's batch may be odd."""
     return sum_over_ranks(torch.tensor(float(condition), device=device)).item() == num_ranks()

@@ -25,7 +25,7 @@ from planning.goal_simulation import GoalSimulation, Values
 
 ARENA_HALF_METRES = 1.0
 MAX_FORCE_NEWTONS = 4.0
-DRAG = 3.0  # newtons per metre per second: the top speed is 4 / 3 m/s
+DRAG = 3.0  # unless varied; newtons per metre per second: the top speed is 4 / 3 m/s
 STEP_SECONDS = 0.1
 NUM_SUBSTEPS = 10
 EXPERT_CLEARANCE_METRES = 0.03
@@ -39,6 +39,7 @@ FACTORS = {
     "light.brightness": Factor((0.4,), (1.6,), (1.0,)),
     "size.agent": Factor((0.06,), (0.14,), (0.1,)),
     "mass": Factor((0.4,), (2.5,), (1.0,)),
+    "damping": Factor((0.75,), (12.0,), (DRAG,)),
 }
 
 
@@ -86,7 +87,10 @@ class PointMass(GoalSimulation):
 
     @property
     def factors(self) -> Mapping[str, Factor]:
-        """Colours, light, the disc's radius in metres and its mass in kilograms."""
+        """Colours, light, the disc's radius in metres, its mass in kilograms, and the drag.
+
+        The drag ("damping") is in newtons per metre per second.
+        """
         absent = () if len(self._discs) else ("colour.obstacle",)
         return {name: factor for name, factor in FACTORS.items() if name not in absent}
 
@@ -158,7 +162,7 @@ class PointMass(GoalSimulation):
     def _act(self, action: np.ndarray) -> None:
         seconds = STEP_SECONDS / NUM_SUBSTEPS
         for _ in range(NUM_SUBSTEPS):
-            acceleration = (action - DRAG * self._velocity) / self._mass
+            acceleration = (action - self._drag * self._velocity) / self._mass
             self._velocity = self._velocity + seconds * acceleration
             self._position = self._position + seconds * self._velocity
             self._slide_along_obstacles()
@@ -197,6 +201,7 @@ class PointMass(GoalSimulation):
 
     def _apply(self, values: Values) -> None:
         (self._radius,), (self._mass,) = values["size.agent"], values["mass"]
+        (self._drag,) = values["damping"]
         (light,) = values["light.brightness"]
         obstacle = values.get("colour.obstacle", FACTORS["colour.obstacle"].default)
         floor = self._draw_floor(values["colour.background"], obstacle)

@@ -84,6 +84,27 @@ def test_a_heavier_disc_is_slower_to_start():
     assert speeds == pytest.approx(expected, rel=0.05)
 
 
+def test_the_top_speed_is_the_force_over_the_drag():
+    environment, speeds = PointMass(), []
+    for drag in (2.0, 3.0, 12.0):
+        environment.vary({"damping": (drag,)})
+        environment.reset(
+            np.random.default_rng(0), start=np.array([-0.8, 0.0]), goal=np.array([0.8, 0.8])
+        )
+        for _ in range(40):
+            step = environment.step(np.array([0.3, 0.0]))
+        speeds.append(float(step.state[2]))
+    assert speeds == pytest.approx([0.15, 0.1, 0.025], rel=1e-3)
+
+
+def test_without_asking_the_drag_is_as_it_always_was():
+    plain, varied = started((-0.5, 0.0)), PointMass()
+    varied.vary({"damping": (DRAG,)})
+    varied.reset(np.random.default_rng(0), start=np.array([-0.5, 0.0]), goal=np.array([0.8, 0.8]))
+    action = np.array([3.0, -1.0])
+    assert plain.step(action).state.tolist() == varied.step(action).state.tolist()
+
+
 def test_the_disc_is_drawn_where_it_is_and_as_large_as_it_is():
     environment = started((0.5, -0.25), image_size=128)
     environment.vary({"colour.agent": (1, 0, 0), "colour.background": (0, 0, 1)})

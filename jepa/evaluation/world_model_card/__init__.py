@@ -1,0 +1,1 @@
+"""The report card of a world model: five properties that a useful one needs, each in a file."""
