@@ -48,6 +48,14 @@ VERBS = {
     "test": Verb("jepa.lightning_cli", "one pass over the test data", keeps_verb=True),
     "predict": Verb("jepa.lightning_cli", "representations of your own videos", keeps_verb=True),
     "probe": Verb("jepa.evaluation.__main__", "how good a representation is"),
+    "dense": Verb("jepa.evaluation.dense.__main__", "what patches know: masks, depth, tracks"),
+    "anticipate": Verb("jepa.evaluation.anticipation.__main__", "which action comes next"),
+    "surprise": Verb("jepa.evaluation.surprise.__main__", "does the impossible surprise it"),
+    "world-model": Verb(
+        "jepa.evaluation.world_model_card.__main__", "the report card of a world model"
+    ),
+    "health": Verb("jepa.evaluation.health.__main__", "has it collapsed?"),
+    "report": Verb("jepa.evaluation.report.__main__", "all of that, on one page"),
     "convert": Verb(
         "jepa.checkpoints.__main__", "official, Hugging Face and timm weights, in and out"
     ),

@@ -40,6 +40,7 @@ DOORS = {
         "data_pipelines.trajectories",
     ),
     "planning/costs/recorded_latents.py": ("data_pipelines.datamodules",),
+    "planning/dense_recording.py": ("data_pipelines.dense_labels",),
     "planning/goal_images.py": ("data_pipelines.images",),  # files of strangers
     "planning/recording.py": (
         "data_pipelines.shards",
@@ -63,6 +64,7 @@ WRAPPED = {
     "mujoco": 1,
     "ogbench": 1,
     "pyarrow": 1,
+    "pymunk": 1,
     "ray": 1,
     "robosuite": 1,
     "torchcodec": 1,

@@ -151,7 +151,7 @@ class Demo:
 
     def probe(self) -> None:
         """Reads the agent's position off frozen features."""
-        from jepa.evaluation.__main__ import probe_against_untrained, score_table
+        from jepa.evaluation.probes import probe_against_untrained, score_table
 
         paths = [str(self.out / name) for name in ("pretrain", "shards", "held_out")]
         self.note(

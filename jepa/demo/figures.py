@@ -9,18 +9,31 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
 from PIL import Image
+
+from jepa.evaluation.report.charts import (
+    HALO,
+    LIGHT,
+    NEAR_TO_FAR,
+    ON_HEAT,
+    Theme,
+    chart_png,
+    empty_chart,
+    enlarged,
+    hide_axes,
+    paint,
+    paint_colour_bar,
+    paint_legend,
+    put_legend,
+    put_title,
+)
 
 if TYPE_CHECKING:
     from jepa.demo.report import DistanceMap, EnergyLandscape, EpisodePicture, ReportInputs
@@ -28,49 +41,7 @@ if TYPE_CHECKING:
 Extent = tuple[float, float, float, float]
 
 
-@dataclass(frozen=True)
-class Theme:
-    """The colours of a chart, as CSS writes them."""
-
-    paper: str
-    ink: str
-    muted: str
-    grid: str
-    accent: str
-    contrast: str
-    good: str
-    bad: str
-
-
-LIGHT = Theme(
-    paper="#fcfbf8",
-    ink="#1f2430",
-    muted="#666c7a",
-    grid="#e3e0d8",
-    accent="#1f5fa8",
-    contrast="#d2571e",
-    good="#2a8552",
-    bad="#c0342b",
-)
-DARK = Theme(
-    paper="#14171d",
-    ink="#e7e5df",
-    muted="#9aa0ae",
-    grid="#2d323d",
-    accent="#6aa9f0",
-    contrast="#f2945a",
-    good="#57bd86",
-    bad="#f07062",
-)
-
-# Near or cheap is pale, far or expensive is deep blue, in both themes.
-NEAR_TO_FAR = LinearSegmentedColormap.from_list(
-    "near to far", ["#fff6d3", "#f5d88c", "#93c8a6", "#4598b0", "#2b6098", "#232f60"]
-)
-ON_HEAT, HALO = "#161a24", "#ffffff"  # a line over the heat map and its outline
 QUIET_BAR = "#aeb1b9"
-PIXELS_PER_INCH = 100
-SHARPNESS = 2  # pixels of the PNG per pixel of the page
 REACH_PIXELS = 5.0  # how far one action moves the disc
 ARRIVAL_PIXELS = 4.0  # nearer than this is success
 
@@ -135,31 +106,6 @@ def binned_quartiles(x: np.ndarray, y: np.ndarray, *, num_bins: int = 16) -> np.
     filled = [b for b in range(num_bins) if (index == b).sum() >= 3]
     rows = [(middles[b], *np.percentile(y[index == b], (25, 50, 75))) for b in filled]
     return np.array(rows).reshape(-1, 4)
-
-
-def pca_colours(features: np.ndarray) -> tuple[np.ndarray, float]:
-    """Colours features by their first three principal components, one basis for all frames.
-
-    The same feature has the same colour in every frame; a component's range is cut at its 2nd
-    and 98th percentile over all frames.
-
-    Args:
-        features: (time, height, width, dim).
-
-    Returns:
-        Colours (time, height, width, 3) uint8, and the share of the variance that they show.
-    """
-    flat = np.nan_to_num(features.reshape(-1, features.shape[-1]).astype(np.float64))
-    flat = flat - flat.mean(0)
-    variances, axes = np.linalg.eigh(flat.T @ flat)
-    axes, variances = axes[:, ::-1][:, :3], np.clip(variances[::-1], 0, None)
-    axes = axes * np.where(axes.sum(0) < 0, -1, 1)  # a component's sign is free: fix it
-    components = np.zeros((len(flat), 3))
-    components[:, : axes.shape[1]] = flat @ axes
-    low, high = np.percentile(components, (2, 98), axis=0)
-    colours = np.clip((components - low) / np.where(high > low, high - low, 1), 0, 1)
-    share = float(variances[:3].sum() / variances.sum()) if variances.sum() > 0 else 0.0
-    return (colours * 255).round().astype(np.uint8).reshape(*features.shape[:-1], 3), share
 
 
 def descent_paths(values: np.ndarray, extent: Extent, goal: np.ndarray) -> list[np.ndarray]:
@@ -245,23 +191,6 @@ def _finite_pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np
 # ------------------------------------------------------------------ pictures of pixels
 
 
-def image_png(image: np.ndarray, *, scale: int = 1) -> bytes:
-    """One image (height, width, 3 or 4) uint8 as PNG, each pixel a square of `scale`."""
-    return _png(Image.fromarray(_enlarge(image, scale)))
-
-
-def image_strip(images: np.ndarray, *, height: int = 64, gap: int = 4) -> bytes:
-    """Images (k, h, w, 3) side by side as PNG, enlarged to `height`, with clear gaps between."""
-    scale = max(1, height // images.shape[1])
-    enlarged = [_enlarge(image, scale) for image in images]
-    h, w = enlarged[0].shape[:2]
-    strip = np.zeros((h, len(enlarged) * (w + gap) - gap, 4), np.uint8)
-    for index, image in enumerate(enlarged):
-        left = index * (w + gap)
-        strip[:, left : left + w] = np.dstack([image, np.full((h, w), 255, np.uint8)])
-    return _png(Image.fromarray(strip))
-
-
 def episode_gif(frames: np.ndarray, goal: np.ndarray, *, is_success: bool) -> bytes:
     """An episode as GIF: the camera on the left, the goal image on the right.
 
@@ -295,7 +224,7 @@ def episode_gif(frames: np.ndarray, goal: np.ndarray, *, is_success: bool) -> by
 def _gif_frame(
     frame: np.ndarray, goal: np.ndarray, *, border: tuple[int, int, int], progress: float
 ) -> Image.Image:
-    left, right = _enlarge(frame, GIF_SCALE), _enlarge(goal, GIF_SCALE)
+    left, right = enlarged(frame, GIF_SCALE), enlarged(goal, GIF_SCALE)
     h, w = left.shape[:2]
     total_width = 2 * w + 3 * GIF_BORDER
     canvas = np.empty((h + 2 * GIF_BORDER + GIF_PROGRESS_HEIGHT, total_width, 3), np.uint8)
@@ -314,16 +243,6 @@ def _shared_palette(pictures: Sequence[Image.Image]) -> Image.Image:
     rows = [np.asarray(picture) for picture in pictures]
     rows += [np.broadcast_to(colour, (24, width, 3)) for colour in swatch]
     return Image.fromarray(np.concatenate(rows)).quantize(128, dither=Image.Dither.NONE)
-
-
-def _enlarge(image: np.ndarray, scale: int) -> np.ndarray:
-    return np.ascontiguousarray(image.repeat(scale, 0).repeat(scale, 1))
-
-
-def _png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG", optimize=True)
-    return file.getvalue()
 
 
 # ------------------------------------------------------------------ charts
@@ -346,7 +265,7 @@ def training_curves(
         log: a logarithmic axis, where all values are positive.
         limit: name and value of a horizontal line, such as the number of dimensions.
     """
-    figure, axes = _chart(400, 270, theme)
+    figure, axes = empty_chart(400, 270, theme)
     for (name, (steps, values)), colour in zip(curves.items(), _colours(theme), strict=False):
         is_baseline = name.startswith("baseline")
         colour = theme.muted if is_baseline else colour
@@ -365,12 +284,12 @@ def training_curves(
         _log_axis(axes, [values for _, values in curves.values()])
     else:
         axes.set_ylim(bottom=_bottom(*(values for _, values in curves.values())))
-    _title(axes, title, theme)
+    put_title(axes, title, theme)
     axes.set_xlabel("training step")
     if len(curves) + (limit is not None) > 1:
         legend = figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-        _paint_legend(legend, theme)
-    return _chart_png(figure)
+        paint_legend(legend, theme)
+    return chart_png(figure)
 
 
 def distance_scatter(
@@ -384,7 +303,7 @@ def distance_scatter(
         theme: the colours.
         name: of the distance; the title adds the rank correlation.
     """
-    figure, axes = _chart(520, 400, theme)
+    figure, axes = empty_chart(520, 400, theme)
     x, y = _finite_pairs(path_length, distance)
     shades = LinearSegmentedColormap.from_list("count", [theme.grid, theme.accent])
     if len(x):
@@ -396,15 +315,15 @@ def distance_scatter(
             label = "quartiles" if column == 1 else None
             line = quartiles[:, [0, column]].T
             axes.plot(*line, color=theme.contrast, linewidth=1, linestyle="--", label=label)
-        _legend(axes, theme, place="lower right")
+        put_legend(axes, theme, place="lower right")
     correlation = spearman(x, y)
     value = "undefined" if correlation is None else f"{correlation:.2f}"
-    _title(axes, f"{name}: Spearman {value}", theme)
+    put_title(axes, f"{name}: Spearman {value}", theme)
     axes.set_xlabel("length of the way (pixels)")
     axes.set_ylabel("distance")
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=_bottom(y))
-    return _chart_png(figure)
+    return chart_png(figure)
 
 
 def distance_heat(
@@ -420,28 +339,28 @@ def distance_heat(
     """
     figure = Figure(figsize=(5.2, 6.0))  # no layout engine: two maps get the same size
     axes = figure.add_axes((0.02, 0.105, 0.96, 0.832))
-    _paint(axes, theme)
+    paint(axes, theme)
     image = _draw_heat(axes, values, distance_map)
     _draw_walks(axes, values, distance_map)
     _draw_goal(axes, distance_map.goal)
     bar = figure.colorbar(
         image, cax=figure.add_axes((0.04, 0.075, 0.92, 0.018)), orientation="horizontal"
     )
-    _paint_colour_bar(bar, theme=theme, name="distance to the goal")
-    _title(axes, name, theme)
-    return _chart_png(figure)
+    paint_colour_bar(bar, theme=theme, name="distance to the goal")
+    put_title(axes, name, theme)
+    return chart_png(figure)
 
 
 def energy_contour(landscape: EnergyLandscape, *, theme: Theme) -> bytes:
     """The cost of the plan over its first action, as a map; down is down in the picture."""
-    figure, axes = _chart(520, 600, theme)
+    figure, axes = empty_chart(520, 600, theme)
     costs = np.ma.masked_invalid(landscape.costs)
     if _varies(costs):
         plane = (landscape.dx, landscape.dy, costs)
         filled = axes.contourf(*plane, levels=14, cmap=NEAR_TO_FAR)
         axes.contour(*plane, levels=14, colors=HALO, linewidths=0.5, alpha=0.6)
         bar = figure.colorbar(filled, ax=axes, location="bottom", aspect=44, pad=0.025)
-        _paint_colour_bar(bar, theme=theme, name="cost")
+        paint_colour_bar(bar, theme=theme, name="cost")
     axes.axhline(0, color=ON_HEAT, linewidth=0.6, alpha=0.5)
     axes.axvline(0, color=ON_HEAT, linewidth=0.6, alpha=0.5)
     _draw_actions(axes, landscape)
@@ -452,8 +371,8 @@ def energy_contour(landscape: EnergyLandscape, *, theme: Theme) -> bytes:
     axes.set_ylabel("dy (pixels per step), down is positive")
     axes.grid(False)
     legend = figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=10)
-    _paint_legend(legend, theme)
-    return _chart_png(figure)
+    paint_legend(legend, theme)
+    return chart_png(figure)
 
 
 def lowest_cost_action(landscape: EnergyLandscape) -> np.ndarray:
@@ -478,7 +397,7 @@ def imagined_distance(
         plan_starts: the environment step at which each plan was made.
         theme: the colours.
     """
-    figure, axes = _chart(560, 300, theme)
+    figure, axes = empty_chart(560, 300, theme)
     for index, (curve, start) in enumerate(zip(imagined, plan_starts, strict=True)):
         steps = np.arange(start, start + len(curve) + 1)
         values = np.concatenate([real[start : start + 1], curve])
@@ -492,8 +411,8 @@ def imagined_distance(
     axes.set_xlabel("environment step")
     axes.set_ylabel("latent distance to the goal")
     axes.set_ylim(bottom=_bottom(real, *imagined))
-    _legend(axes, theme, place="upper right")
-    return _chart_png(figure)
+    put_legend(axes, theme, place="upper right")
+    return chart_png(figure)
 
 
 def _colours(theme: Theme) -> list[str]:
@@ -546,7 +465,7 @@ def _draw_heat(axes: Axes, values: np.ndarray, distance_map: DistanceMap) -> Any
         axes.contour(x, y, free, levels=9, colors=HALO, linewidths=0.7, alpha=0.75)
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
-    _hide_axes(axes)
+    hide_axes(axes)
     return image
 
 
@@ -591,70 +510,6 @@ def _draw_actions(axes: Axes, landscape: EnergyLandscape) -> None:
         line.set_in_layout(False)  # an action outside the map must not squeeze the map
 
 
-def _chart(width: int, height: int, theme: Theme) -> tuple[Figure, Axes]:
-    """An empty chart of this size in pixels of the page."""
-    size = (width / PIXELS_PER_INCH, height / PIXELS_PER_INCH)
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.add_subplot()
-    _paint(axes, theme)
-    return figure, axes
-
-
-def _paint(axes: Axes, theme: Theme) -> None:
-    axes.set_facecolor("none")
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(theme.muted)
-        spine.set_linewidth(0.8)
-    axes.grid(True, color=theme.grid, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=theme.muted, labelsize=9, length=3)
-    axes.xaxis.label.set(color=theme.muted, fontsize=9.5)
-    axes.yaxis.label.set(color=theme.muted, fontsize=9.5)
-
-
-def _title(axes: Axes, text: str, theme: Theme) -> None:
-    axes.set_title(text, color=theme.ink, fontsize=11.5, fontweight="bold", pad=9)
-
-
-def _paint_colour_bar(bar: Colorbar, *, theme: Theme, name: str) -> None:
-    bar.outline.set(visible=False)  # pyright: ignore[reportCallIssue]
-    bar.locator = MaxNLocator(6)
-    bar.ax.tick_params(colors=theme.muted, length=0, labelsize=9)
-    bar.set_label(name, color=theme.muted, fontsize=9.5)
-
-
-def _hide_axes(axes: Axes) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
-def _legend(axes: Axes, theme: Theme, *, place: Literal["lower right", "upper right"]) -> None:
-    _paint_legend(axes.legend(loc=place, fontsize=9, framealpha=0.85), theme)
-
-
-def _paint_legend(legend: Any, theme: Theme) -> None:  # noqa: ANN401
-    legend.get_frame().set(facecolor=theme.paper, edgecolor="none")
-    for text in legend.get_texts():
-        text.set_color(theme.ink)
-
-
-def _chart_png(figure: Figure, *, paper: str = "none", sharpness: int = SHARPNESS) -> bytes:
-    FigureCanvasAgg(figure)
-    file = io.BytesIO()
-    figure.savefig(
-        file,
-        format="png",
-        dpi=PIXELS_PER_INCH * sharpness,
-        facecolor=paper,
-        metadata={"Software": None},
-    )
-    return file.getvalue()
-
-
 # ------------------------------------------------------------------ the picture of the README
 
 
@@ -674,12 +529,12 @@ def hero_picture(inputs: ReportInputs) -> bytes:
         ):
             axes = figure.add_axes((0.02, bottom, 0.133, 0.38))
             axes.imshow(image, interpolation="nearest")
-            _hide_axes(axes)
+            hide_axes(axes)
             axes.text(1.5, 3, title, color=HALO, fontsize=11, fontweight="bold", va="top",
                       path_effects=[withStroke(linewidth=3, foreground=ON_HEAT)])  # fmt: skip
         _draw_way(figure.add_axes((0.166, 0.04, 0.275, 0.785)), episode, inputs)
     bars = figure.add_axes((0.645, 0.1, 0.285, 0.725))
-    _paint(bars, theme)
+    paint(bars, theme)
     draw_success_bars(bars, inputs.summary.get("success", {}), theme=theme)
     heading = {"color": theme.ink, "fontsize": 13, "fontweight": "bold", "va": "center"}
     below = {"color": theme.muted, "fontsize": 10, "va": "center"}
@@ -687,7 +542,7 @@ def hero_picture(inputs: ReportInputs) -> bytes:
     figure.text(0.02, 0.878, "colour: learned distance to the goal, pale is near", **below)
     figure.text(0.51, 0.94, "Goals reached", **heading)
     figure.text(0.51, 0.878, "thin lines: 95 % intervals", **below)
-    return _chart_png(figure, paper=theme.paper, sharpness=1)
+    return chart_png(figure, paper=theme.paper, sharpness=1)
 
 
 def hero_episode(inputs: ReportInputs) -> EpisodePicture | None:
@@ -752,7 +607,7 @@ def _draw_way(axes: Axes, episode: EpisodePicture, inputs: ReportInputs) -> None
         _draw_heat(axes, distance_map.values, distance_map)
     else:
         axes.imshow(episode.frames[0], extent=(0, *episode.frames.shape[2:0:-1], 0))
-        _hide_axes(axes)
+        hide_axes(axes)
     way = disc_positions(episode.frames)
     halo = [withStroke(linewidth=5, foreground=HALO)]
     axes.plot(*way.T, "-", color=LIGHT.bad, linewidth=2.4, path_effects=halo)

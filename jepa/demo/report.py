@@ -8,7 +8,6 @@ run did not record is said to be missing; a check that failed is said first.
 
 from __future__ import annotations
 
-import base64
 import csv
 import json
 import math
@@ -21,7 +20,22 @@ from typing import Any
 import numpy as np
 
 from jepa.demo import figures
-from jepa.demo.figures import DARK, LIGHT, POLICY_NOTES, Theme, policy_name, policy_order
+from jepa.demo.figures import POLICY_NOTES, policy_name, policy_order
+from jepa.evaluation.report.charts import image_png, pca_colours
+from jepa.evaluation.report.page import Part, page_html
+from jepa.evaluation.report.pieces import (
+    grid,
+    image,
+    is_number,
+    missing,
+    number,
+    percent,
+    strip_row,
+    table,
+    tag,
+    themed,
+    value_text,
+)
 
 Curve = tuple[np.ndarray, np.ndarray]
 
@@ -186,24 +200,15 @@ def write_report(path: Path, inputs: ReportInputs) -> None:
 
 def report_html(inputs: ReportInputs) -> str:
     """The whole page."""
-    sections = "\n".join(
-        f'<section id="{name}"><h2>{escape(title)}</h2>\n{write(inputs)}</section>'
-        for name, (title, write) in SECTIONS.items()
-    )
-    links = " ".join(
-        f'<a href="#{name}">{escape(title)}</a>' for name, (title, _) in SECTIONS.items()
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>jepa demo: {escape(_title_numbers(inputs.summary))}</title>\n"
-        f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<header>\n<p class='eyebrow'>jepa demo</p>\n<h1>From video to goals reached</h1>\n"
-        f"{_failed_checks(inputs.summary)}"
-        f'<p class="verdict" id="verdict">{verdict(inputs.summary)}</p>\n'
-        f"<nav>{links}</nav>\n</header>\n{sections}\n{_footer(inputs.summary)}\n"
-        "</main>\n</body>\n</html>\n"
+    verdict_html = f'<p class="verdict" id="verdict">{verdict(inputs.summary)}</p>\n'
+    version = inputs.summary.get("version")
+    return page_html(
+        [Part(name, title, write(inputs)) for name, (title, write) in SECTIONS.items()],
+        title=f"jepa demo: {_title_numbers(inputs.summary)}",
+        eyebrow="jepa demo",
+        heading="From video to goals reached",
+        lead=_failed_checks(inputs.summary) + verdict_html,
+        footer=f"Written by jepa {version}." if version else "",
     )
 
 
@@ -242,7 +247,7 @@ def _failed_checks(summary: Mapping[str, Any]) -> str:
     if not failed:
         return ""
     rows = "".join(
-        f"<li><b>{escape(str(entry['name']))}</b> is {_data(entry['value'])}, {_limit(entry)}</li>"
+        f"<li><b>{escape(str(entry['name']))}</b> is {number(entry['value'])}, {_limit(entry)}</li>"
         for entry in failed
     )
     return (
@@ -254,16 +259,16 @@ def _failed_checks(summary: Mapping[str, Any]) -> str:
 def _limit(entry: Mapping[str, Any]) -> str:
     """The limit, and its side where value and outcome tell it."""
     value, limit = entry["value"], entry["limit"]
-    if not (_is_number(value) and _is_number(limit)) or value == limit:
-        return f"limit {_data(limit)}"
+    if not (is_number(value) and is_number(limit)) or value == limit:
+        return f"limit {number(limit)}"
     side = "at least" if (value > limit) == bool(entry["passed"]) else "at most"
-    return f"{side} {_data(limit)}"
+    return f"{side} {number(limit)}"
 
 
 def _success_section(inputs: ReportInputs) -> str:
     success = inputs.summary.get("success", {})
     if not success:
-        return _missing("success rates")
+        return missing("success rates")
     names = policy_order(success)
     bars = "".join(_success_bar(name, success[name]) for name in names)
     ticks = "".join(f"<span>{tick}</span>" for tick in ("0", "25", "50", "75", "100 %"))
@@ -289,7 +294,7 @@ def _success_bar(name: str, entry: Mapping[str, Any]) -> str:
         f"<small>{escape(POLICY_NOTES.get(name, ''))}</small></span>"
         f'<span class="track"><span class="fill" style="width:{100 * entry["rate"]:.2f}%"></span>'
         f'<span class="whisker" style="left:{low:.2f}%;width:{high - low:.2f}%"></span></span>'
-        f'<span class="value"><b>{_percent(entry["rate"])}</b> {_of(entry)}</span></div>'
+        f'<span class="value"><b>{percent(entry["rate"])}</b> {_of(entry)}</span></div>'
     )
 
 
@@ -301,7 +306,7 @@ def _rooms_table(success: Mapping[str, Any], names: Sequence[str]) -> str:
         [escape(policy_name(name)), *(_share(success[name].get(column)) for column in columns)]
         for name in names
     ]
-    return _table(["Goals reached", "goal in the same room", "goal behind the door"], rows)
+    return table(["Goals reached", "goal in the same room", "goal behind the door"], rows)
 
 
 # ------------------------------------------------------------------ what was learned
@@ -321,7 +326,7 @@ def _learned_section(inputs: ReportInputs) -> str:
 def _pretraining_charts(inputs: ReportInputs) -> str:
     curves = read_metrics(inputs.pretraining_metrics)
     dim = inputs.summary.get("collapse", {}).get("dim")
-    limit = ("dimensions", float(dim)) if _is_number(dim) else None
+    limit = ("dimensions", float(dim)) if is_number(dim) else None
     charts = [
         _curve_chart(_distinct(_chosen(curves, "loss/")), "Loss", log=True),
         _curve_chart(_chosen(curves, "collapse/effective_rank"), "Effective rank", limit=limit),
@@ -332,13 +337,13 @@ def _pretraining_charts(inputs: ReportInputs) -> str:
         _curve_chart(_chosen(curves, "optim/learning_rate"), "Learning rate"),
         _curve_chart(_chosen(curves, "data/wait_share"), "Share of time waiting for data"),
     ]
-    return _grid(
+    return grid(
         charts,
         "The loss alone proves nothing: features that are all alike predict each other perfectly. "
         "Healthy is a falling loss with an effective rank and a spread well above zero. It would "
         "be bad if rank or spread fell to the floor while the loss vanished (collapse), or if "
         "target and online encoder never differed (then there is no target).",
-        missing="pretraining curves",
+        absent="pretraining curves",
     )
 
 
@@ -349,28 +354,28 @@ def _world_model_charts(inputs: ReportInputs) -> str:
         _curve_chart(_distinct(shown), "Prediction error of the world model", log=True),
         _curve_chart(_chosen(curves, "optim/learning_rate"), "Learning rate"),
     ]
-    return _grid(
+    return grid(
         charts,
         "The encoder is frozen; a second network learns what an action does to its features, one "
         "step from real features (teacher forcing) and several steps from its own (rollout). The "
         "dashed line is the error of predicting no change, for one step. It would be bad if the "
         "curves stayed near that line: then actions mean nothing to the model.",
-        missing="world model curves",
+        absent="world model curves",
     )
 
 
 def _feature_pictures(maps: FeatureMaps | None) -> str:
     if maps is None:
-        return _missing("feature maps")
+        return missing("feature maps")
     chosen = np.linspace(0, len(maps.frames) - 1, min(8, len(maps.frames))).round().astype(int)
-    trained, trained_share = figures.pca_colours(maps.trained)
-    untrained, untrained_share = figures.pca_colours(maps.untrained)
+    trained, trained_share = pca_colours(maps.trained)
+    untrained, untrained_share = pca_colours(maps.untrained)
     rows = [
         ("Frames", maps.frames),
         (f"Trained encoder (colours hold {100 * trained_share:.0f} % of the variance)", trained),
         (f"Untrained encoder (colours hold {100 * untrained_share:.0f} %)", untrained),
     ]
-    strips = "".join(_strip_row(name, images[chosen]) for name, images in rows)
+    strips = "".join(strip_row(name, images[chosen]) for name, images in rows)
     return (
         f'<figure class="strips">{strips}<figcaption>The features of each patch, coloured by '
         "their first three principal components; one basis per encoder, so a colour means the "
@@ -388,17 +393,17 @@ def _encoder_title(name: str) -> str:
 def _probe_table(summary: Mapping[str, Any]) -> str:
     probe = summary.get("probe", {})
     if not probe:
-        return _missing("probes")
+        return missing("probes")
     measures = list(dict.fromkeys(m for entry in probe.values() for m in entry))
     rows = [
         [
             escape(_encoder_title(encoder)),
-            *(_value(entry.get(measure)) for measure in measures),
+            *(value_text(entry.get(measure)) for measure in measures),
         ]
         for encoder, entry in probe.items()
     ]
     head = ["Position of the disc", *map(_measure, measures)]
-    return _table(
+    return table(
         head,
         rows,
         caption="A linear read-out of the disc's position from frozen features, on frames it was "
@@ -429,7 +434,7 @@ def _distance_section(inputs: ReportInputs) -> str:
 
 def _heat_figures(distance_map: DistanceMap | None) -> str:
     if distance_map is None:
-        return _missing("distance maps")
+        return missing("distance maps")
     goal, extent = distance_map.goal, distance_map.extent
     panels, arriving = [], []
     for name, values in (
@@ -438,16 +443,16 @@ def _heat_figures(distance_map: DistanceMap | None) -> str:
     ):
         paths = figures.descent_paths(values, extent, goal)
         share = figures.share_that_arrives(paths, goal)
-        arriving.append("an unknown share" if share is None else _percent(share))
+        arriving.append("an unknown share" if share is None else percent(share))
         panels.append(
-            _themed(
+            themed(
                 lambda theme, values=values, name=name: figures.distance_heat(
                     values, distance_map, theme=theme, name=name
                 ),
                 f"Heat map of the distance to one goal over the two rooms: {name}",
             )
         )
-    return _grid(
+    return grid(
         panels,
         "Distance to one goal (the star) from every place where the disc can stand; pale is "
         "near, lines join equal distances. Thin dark lines are walks that always go to the "
@@ -462,10 +467,10 @@ def _heat_figures(distance_map: DistanceMap | None) -> str:
 
 def _scatter_figures(geometry: DistanceGeometry | None) -> str:
     if geometry is None:
-        return _missing("pairs of distances")
+        return missing("pairs of distances")
     path_length = geometry.path_length
     panels = [
-        _themed(
+        themed(
             lambda theme, distance=distance, name=name: figures.distance_scatter(
                 path_length, distance, theme=theme, name=name
             ),
@@ -476,7 +481,7 @@ def _scatter_figures(geometry: DistanceGeometry | None) -> str:
             ("Raw tokens", geometry.token_distance),
         )
     ]
-    return _grid(
+    return grid(
         panels,
         "Each pair of places: the length of the way between them (through the door where it "
         "must), and the learned distance. Stronger blue holds more pairs; the line is the median, "
@@ -492,14 +497,14 @@ def _imagination_section(inputs: ReportInputs) -> str:
 
 def _imagined_figure(imagined: ImaginedDistance | None) -> str:
     if imagined is None:
-        return _missing("imagined distances")
-    chart = _themed(
+        return missing("imagined distances")
+    chart = themed(
         lambda theme: figures.imagined_distance(
             imagined.real, imagined.imagined, imagined.plan_starts, theme=theme
         ),
         "Real latent distance to the goal over one episode, with the imagined one of each plan",
     )
-    return _grid(
+    return grid(
         [chart],
         "One episode. Each orange branch starts where a plan was made and shows the distance to "
         "the goal that the plan expects after each of its actions; the thick line is what came. "
@@ -512,10 +517,10 @@ def _imagined_figure(imagined: ImaginedDistance | None) -> str:
 
 def _rollout_figure(strip: Strip | None) -> str:
     if strip is None:
-        return _missing("rollout in pictures")
+        return missing("rollout in pictures")
     nearest = "Imagined: frames with the nearest latent"
     rows = [("Real frames", strip.real), (nearest, strip.imagined)]
-    strips = "".join(_strip_row(name, images) for name, images in rows)
+    strips = "".join(strip_row(name, images) for name, images in rows)
     return (
         f'<figure class="strips">{strips}<figcaption>The same actions carried out (above) and '
         "imagined (below). Nothing is drawn by the model: for each imagined latent the "
@@ -528,13 +533,13 @@ def _rollout_figure(strip: Strip | None) -> str:
 def _energy_section(inputs: ReportInputs) -> str:
     landscape = inputs.landscape
     if landscape is None:
-        return _missing("energy landscape")
-    chart = _themed(
+        return missing("energy landscape")
+    chart = themed(
         lambda theme: figures.energy_contour(landscape, theme=theme),
         "Contour map of the imagined distance over the action, with minimum, plan and oracle",
     )
     pair = "".join(
-        f'<figure class="frame">{_image(figures.image_png(frame, scale=3), name, pixelated=True)}'
+        f'<figure class="frame">{image(image_png(frame, scale=3), name, pixelated=True)}'
         f"<figcaption>{name}</figcaption></figure>"
         for name, frame in (("Start", landscape.start_frame), ("Goal", landscape.goal_frame))
     )
@@ -561,7 +566,7 @@ def _angle_sentence(landscape: EnergyLandscape) -> str:
 
 def _episodes_section(inputs: ReportInputs) -> str:
     if not inputs.episodes:
-        return _missing("episodes")
+        return missing("episodes")
     cards = "".join(_episode_card(episode) for episode in inputs.episodes)
     return (
         f'<div class="episodes">{cards}</div><p class="caption">Chosen by rule, not by taste. In '
@@ -573,7 +578,7 @@ def _episodes_section(inputs: ReportInputs) -> str:
 def _episode_card(episode: EpisodePicture) -> str:
     gif = figures.episode_gif(episode.frames, episode.goal, is_success=episode.is_success)
     outcome = "success" if episode.is_success else "failure"
-    picture = _image(gif, f"{episode.rule}: {outcome}", kind="gif", pixelated=True)
+    picture = image(gif, f"{episode.rule}: {outcome}", kind="gif", pixelated=True)
     return (
         f"<figure>{picture}<figcaption><b>{escape(episode.rule.capitalize())}</b> "
         f'<span class="tag {outcome}">{outcome}, {len(episode.frames) - 1} steps</span><br>'
@@ -588,13 +593,13 @@ def _numbers_section(inputs: ReportInputs) -> str:
     summary = inputs.summary
     rows = [row for rows in (_success_rows, _probe_rows, _rank_rows) for row in rows(summary)]
     rows += _world_model_rows(inputs) + _correlation_rows(inputs.geometry)
-    compared = _table(["Measure", "this run", "baseline", "what the baseline is"], rows)
+    compared = table(["Measure", "this run", "baseline", "what the baseline is"], rows)
     every = "".join(
-        f'<tr data-key="{escape(key)}"><th>{escape(key)}</th><td>{_value(value)}</td></tr>'
+        f'<tr data-key="{escape(key)}"><th>{escape(key)}</th><td>{value_text(value)}</td></tr>'
         for key, value in flatten(summary)
     )
     return (
-        f"{compared if rows else _missing('results')}{_checks_table(summary)}"
+        f"{compared if rows else missing('results')}{_checks_table(summary)}"
         f"<details><summary>Every number of summary.json</summary><div class='scroll'>"
         f'<table id="every-number"><tbody>{every}</tbody></table></div></details>\n'
     )
@@ -604,9 +609,9 @@ def _success_rows(summary: Mapping[str, Any]) -> list[list[str]]:
     success = summary.get("success", {})
     if "planner" not in success:
         return []
-    rates = _percent(success["planner"]["rate"])
+    rates = percent(success["planner"]["rate"])
     return [
-        ["Goals reached", rates, _percent(success[name]["rate"]), escape(_baseline_name(name))]
+        ["Goals reached", rates, percent(success[name]["rate"]), escape(_baseline_name(name))]
         for name in policy_order(success)
         if name != "planner"
     ]
@@ -622,8 +627,8 @@ def _probe_rows(summary: Mapping[str, Any]) -> list[list[str]]:
     return [
         [
             f"Probe of the position, {_measure(name)}",
-            _value(trained[name]),
-            _value(value),
+            value_text(trained[name]),
+            value_text(value),
             "untrained encoder",
         ]
         for name, value in untrained.items()
@@ -635,7 +640,7 @@ def _rank_rows(summary: Mapping[str, Any]) -> list[list[str]]:
     collapse = summary.get("collapse", {})
     if "effective_rank" not in collapse:
         return []
-    rank, dim = _value(collapse["effective_rank"]), _value(collapse.get("dim"))
+    rank, dim = value_text(collapse["effective_rank"]), value_text(collapse.get("dim"))
     return [["Effective rank of the features", rank, "1", f"collapse; {dim} is the most there is"]]
 
 
@@ -646,8 +651,8 @@ def _world_model_rows(inputs: ReportInputs) -> list[list[str]]:
     return [
         [
             f"World model, last {escape(name)}",
-            _value(float(values[-1])),
-            _value(None if copy is None else float(copy[1][-1])),
+            value_text(float(values[-1])),
+            value_text(None if copy is None else float(copy[1][-1])),
             "predicting no change",
         ]
         for name, (_, values) in _chosen(curves, "loss/teacher_forcing").items()
@@ -660,7 +665,7 @@ def _correlation_rows(geometry: DistanceGeometry | None) -> list[list[str]]:
     latent = figures.spearman(geometry.path_length, geometry.latent_distance)
     token = figures.spearman(geometry.path_length, geometry.token_distance)
     name = "Distance and length of the way, Spearman"
-    return [[name, _value(latent), _value(token), "raw tokens"]]
+    return [[name, value_text(latent), value_text(token), "raw tokens"]]
 
 
 def _checks_table(summary: Mapping[str, Any]) -> str:
@@ -670,33 +675,33 @@ def _checks_table(summary: Mapping[str, Any]) -> str:
     rows = [
         [
             escape(str(entry["name"])),
-            _value(entry["value"]),
+            value_text(entry["value"]),
             _limit(entry),
-            _tag("passed", "success") if entry["passed"] else _tag("failed", "failure"),
+            tag("passed", "success") if entry["passed"] else tag("failed", "failure"),
         ]
         for entry in thresholds
     ]
     passed = sum(bool(entry["passed"]) for entry in thresholds)
     caption = f"{passed} of {len(rows)} checks passed. The command fails when one of them does."
-    return f"<h3>Checks</h3>\n{_table(['Check', 'value', 'limit', ''], rows, caption=caption)}"
+    return f"<h3>Checks</h3>\n{table(['Check', 'value', 'limit', ''], rows, caption=caption)}"
 
 
 def _time_section(inputs: ReportInputs) -> str:
     seconds = inputs.summary.get("seconds", {})
     stages = {name: value for name, value in seconds.items() if name != "total"}
     if not stages:
-        return _missing("times")
+        return missing("times")
     total = seconds.get("total", sum(stages.values()))
     longest = max(*stages.values(), 1e-9)
     bars = "".join(
         f'<div class="bar"><span class="name">{escape(name.replace("_", " "))}</span>'
         f'<span class="track"><span class="fill" style="width:{100 * value / longest:.2f}%">'
-        f'</span></span><span class="value"><b>{_data(value)} s</b></span></div>'
+        f'</span></span><span class="value"><b>{number(value)} s</b></span></div>'
         for name, value in stages.items()
     )
     return (
         f'<figure><div class="bars plain">{bars}</div><figcaption>Wall-clock seconds of each '
-        f"stage; {_data(total)} s in total. {_machine_sentence(inputs.summary)}</figcaption>"
+        f"stage; {number(total)} s in total. {_machine_sentence(inputs.summary)}</figcaption>"
         "</figure>\n"
     )
 
@@ -710,7 +715,7 @@ def _machine_sentence(summary: Mapping[str, Any]) -> str:
 def _reproduce_section(inputs: ReportInputs) -> str:
     commands = inputs.summary.get("commands", [])
     if not commands:
-        return _missing("commands")
+        return missing("commands")
     lines = "\n".join(escape(command) for command in commands)
     settings = escape(json.dumps(inputs.summary.get("settings", {}), indent=2, default=str))
     return (
@@ -719,11 +724,6 @@ def _reproduce_section(inputs: ReportInputs) -> str:
         f"<details><summary>Settings of this run</summary><pre><code>{settings}</code></pre>"
         "</details>\n"
     )
-
-
-def _footer(summary: Mapping[str, Any]) -> str:
-    version = summary.get("version")
-    return f"<footer>Written by jepa {escape(str(version))}.</footer>" if version else ""
 
 
 # ------------------------------------------------------------------ reading
@@ -798,7 +798,7 @@ def _curve_chart(
 ) -> str:
     if not curves:
         return ""
-    return _themed(
+    return themed(
         lambda theme: figures.training_curves(
             curves, theme=theme, title=title, log=log, limit=limit
         ),
@@ -806,134 +806,26 @@ def _curve_chart(
     )
 
 
-def _themed(draw: Callable[[Theme], bytes], description: str) -> str:
-    """A chart in two colour schemes; the reader's browser chooses."""
-    dark = _data_uri(draw(DARK), "png")
-    return (
-        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-        f"{_image(draw(LIGHT), description, sharpness=figures.SHARPNESS)}</picture>"
-    )
-
-
-def _image(
-    content: bytes,
-    description: str,
-    *,
-    kind: str = "png",
-    sharpness: int = 1,
-    pixelated: bool = False,
-) -> str:
-    width, height = _size(content, kind)
-    style = ' class="pixelated"' if pixelated else ""
-    return (
-        f'<img src="{_data_uri(content, kind)}" alt="{escape(description)}" '
-        f'width="{width // sharpness}" height="{height // sharpness}"{style}>'
-    )
-
-
-def _size(content: bytes, kind: str) -> tuple[int, int]:
-    """Width and height as the header of the file says."""
-    if kind == "gif":
-        return int.from_bytes(content[6:8], "little"), int.from_bytes(content[8:10], "little")
-    return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
-
-
-def _data_uri(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _grid(
-    panels: Sequence[str], caption: str, *, size: str = "small", missing: str = "this picture"
-) -> str:
-    shown = [f"<div>{panel}</div>" for panel in panels if panel]
-    if not shown:
-        return _missing(missing)
-    return (
-        f'<figure><div class="grid {size}">{"".join(shown)}</div>'
-        f"<figcaption>{caption}</figcaption></figure>\n"
-    )
-
-
-def _strip_row(name: str, images: np.ndarray) -> str:
-    picture = _image(figures.image_strip(images, height=128), name, pixelated=True)
-    return f'<div class="strip"><span>{escape(name)}</span>{picture}</div>'
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = "") -> str:
-    """A table whose cells, those of the head too, are HTML already."""
-    header = "".join(f"<th>{cell}</th>" for cell in head)
-    body = "".join(
-        f"<tr><th>{row[0]}</th>{''.join(f'<td>{cell}</td>' for cell in row[1:])}</tr>"
-        for row in rows
-    )
-    below = f'<p class="caption">{caption}</p>\n' if caption else ""
-    return (
-        f'<div class="scroll"><table><thead><tr>{header}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>\n{below}"
-    )
-
-
-def _missing(what: str) -> str:
-    return f'<p class="missing">This run recorded no {escape(what)}.</p>\n'
-
-
-def _tag(text: str, outcome: str) -> str:
-    return f'<span class="tag {outcome}">{text}</span>'
-
-
 def _counted(entry: Mapping[str, Any]) -> str:
     """62 of 64 goals (97 %, 95 % interval 89 to 99 %)."""
-    interval = f"95&nbsp;% interval {_percent(entry['low'])} to {_percent(entry['high'])}"
+    interval = f"95&nbsp;% interval {percent(entry['low'])} to {percent(entry['high'])}"
     if "episodes" not in entry:
-        return f"<b>{_percent(entry['rate'])}</b> of the goals ({interval})"
-    count = f"{_data(entry['successes'])} of {_data(entry['episodes'])} goals"
-    return f"<b>{count}</b> ({_percent(entry['rate'])}, {interval})"
+        return f"<b>{percent(entry['rate'])}</b> of the goals ({interval})"
+    count = f"{number(entry['successes'])} of {number(entry['episodes'])} goals"
+    return f"<b>{count}</b> ({percent(entry['rate'])}, {interval})"
 
 
 def _of(entry: Mapping[str, Any]) -> str:
     if "episodes" not in entry:
         return ""
-    return f"<small>{_data(entry['successes'])} of {_data(entry['episodes'])}</small>"
+    return f"<small>{number(entry['successes'])} of {number(entry['episodes'])}</small>"
 
 
 def _share(entry: Any) -> str:  # noqa: ANN401
     """A success rate, given as a number or as a mapping with its counts."""
     if isinstance(entry, Mapping):
-        return f"{_percent(entry['rate'])} {_of(entry)}"
-    return _percent(entry) if _is_number(entry) else "none"
-
-
-def _percent(rate: float) -> str:
-    return f'<data value="{json.dumps(rate)}">{100 * rate:.0f}&nbsp;%</data>'
-
-
-def _value(value: Any) -> str:  # noqa: ANN401
-    """A number with a rounded face, anything else as text."""
-    if value is None:
-        return "none"
-    if isinstance(value, float) or _is_number(value):
-        return _data(value)
-    return escape(str(value))
-
-
-def _data(value: Any) -> str:  # noqa: ANN401
-    if not _is_number(value):
-        return "not a number"
-    return f'<data value="{json.dumps(value)}">{rounded(value)}</data>'
-
-
-def rounded(value: float) -> str:
-    """A number to three digits, whole numbers whole.
-
-    >>> [rounded(value) for value in (64, 0.12345, 12.345, 1234.5, 0.6)]
-    ['64', '0.123', '12.3', '1,234', '0.6']
-    """
-    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 100 else f"{value:.3g}"
-
-
-def _is_number(value: Any) -> bool:  # noqa: ANN401
-    """True for a finite number that is not a truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return f"{percent(entry['rate'])} {_of(entry)}"
+    return percent(entry) if is_number(entry) else "none"
 
 
 def _title_numbers(summary: Mapping[str, Any]) -> str:
@@ -954,105 +846,3 @@ SECTIONS: dict[str, tuple[str, Callable[[ReportInputs], str]]] = {
     "time": ("Where the time went", _time_section),
     "reproduce": ("Do it again", _reproduce_section),
 }
-
-
-def _colour_variables(theme: Theme) -> str:
-    return "".join(f"--{name}:{colour};" for name, colour in vars(theme).items())
-
-
-STYLE = (
-    f":root{{{_colour_variables(LIGHT)}}}\n"
-    f"@media (prefers-color-scheme: dark){{:root{{{_colour_variables(DARK)}}}}}\n"
-    """
-*{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);
- font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
-main{max-width:1080px;margin:0 auto;padding:40px 24px 64px}
-h1{font-size:clamp(28px,4.6vw,42px);line-height:1.12;letter-spacing:-.02em;margin:0 0 16px}
-h2{font-size:26px;letter-spacing:-.012em;line-height:1.2;margin:0 0 16px}
-h3{font-size:17px;margin:32px 0 10px}
-p{max-width:74ch;margin:0 0 16px}
-section{margin-top:56px;padding-top:28px;border-top:1px solid var(--grid)}
-.eyebrow{font:600 13px/1 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;color:var(--accent);
- margin:0 0 14px}
-.verdict{font-size:clamp(17px,2vw,20px);line-height:1.5}
-nav{display:flex;flex-wrap:wrap;gap:6px 18px;font-size:14px;margin-top:20px}
-a{color:var(--accent);text-underline-offset:3px;text-decoration-thickness:1px}
-figure{margin:0 0 28px;min-width:0}
-figcaption,.caption{color:var(--muted);font-size:14px;line-height:1.5;max-width:82ch;
- margin:10px 0 0}
-img{display:block;max-width:100%;height:auto}
-.pixelated{image-rendering:pixelated}
-.failed{border:2px solid var(--bad);border-left-width:10px;border-radius:6px;padding:14px 18px;
- margin:0 0 22px;background:color-mix(in srgb,var(--bad) 9%,var(--paper))}
-.failed p{margin:0 0 6px}
-.failed strong{color:var(--bad)}
-.failed ul{margin:0;padding-left:20px}
-.missing{color:var(--muted);font-style:italic}
-.bars{display:grid;gap:10px}
-.bar{display:grid;grid-template-columns:minmax(170px,262px) 1fr 128px;gap:4px 14px;
- align-items:center}
-.track{position:relative;display:block;height:22px;border-radius:3px;
- background:color-mix(in srgb,var(--grid) 55%,transparent)}
-.rates .track{background-image:linear-gradient(to right,var(--grid) 1px,transparent 1px);
- background-size:25% 100%}
-.fill{position:absolute;inset:0 auto 0 0;border-radius:3px;
- background:color-mix(in srgb,var(--muted) 55%,var(--paper))}
-.ours .fill,.plain .fill{background:var(--accent)}
-.ours .name{font-weight:700}
-.whisker{position:absolute;top:50%;height:2px;margin-top:-1px;background:var(--ink)}
-.whisker::before,.whisker::after{content:"";position:absolute;top:-4px;width:2px;height:10px;
- background:var(--ink)}
-.whisker::before{left:0}
-.whisker::after{right:0}
-.value{font-variant-numeric:tabular-nums;white-space:nowrap}
-small{color:var(--muted);font-size:13px}
-.axis{font-size:12px;color:var(--muted);line-height:1}
-.ticks{display:flex;justify-content:space-between}
-.ticks span{width:0;white-space:nowrap;display:flex;justify-content:center}
-.ticks span:last-child{justify-content:flex-end}
-.grid{display:grid;gap:18px 22px;align-items:start}
-.small{grid-template-columns:repeat(auto-fill,minmax(min(100%,300px),1fr))}
-.full{max-width:760px}
-.full img{width:100%}
-.wide{grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr))}
-.strips{display:grid;gap:12px}
-.strip span{display:block;font-size:13px;color:var(--muted);margin-bottom:4px}
-.beside{display:grid;grid-template-columns:192px minmax(0,1fr);gap:28px;align-items:start}
-.pair{display:grid;gap:12px}
-.frame{margin:0}
-.frame figcaption{margin-top:4px;font-size:13px}
-.episodes{display:grid;gap:22px;
- grid-template-columns:repeat(auto-fill,minmax(min(100%,310px),1fr))}
-.episodes figure{margin:0}
-.episodes figcaption{color:var(--ink)}
-.tag{display:inline-block;border-radius:4px;padding:0 7px;font-size:13px;white-space:nowrap;
- border:1px solid currentColor}
-.tag.success{color:var(--good)}
-.tag.failure{color:var(--bad)}
-.scroll{overflow-x:auto;margin-bottom:8px}
-table{border-collapse:collapse;font-size:15px;font-variant-numeric:tabular-nums}
-th,td{text-align:left;padding:7px 22px 7px 0;border-bottom:1px solid var(--grid);
- vertical-align:top}
-thead th{color:var(--muted);font-weight:600;font-size:13px}
-tbody th{font-weight:500}
-pre{overflow-x:auto;padding:14px 16px;border-radius:6px;font-size:13.5px;line-height:1.6;
- background:color-mix(in srgb,var(--grid) 45%,var(--paper))}
-code{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
-details{margin-top:14px}
-details>*:not(summary){margin-top:10px}
-summary{cursor:pointer;color:var(--accent)}
-footer{margin-top:56px;color:var(--muted);font-size:13px}
-@media (max-width:640px){
-main{padding:24px 16px 48px}
-section{margin-top:40px;padding-top:22px}
-.bar{grid-template-columns:1fr auto}
-.bar .track,.bar .ticks{grid-column:1/-1;grid-row:2}
-.axis span:empty{display:none}
-.beside{grid-template-columns:1fr}
-.pair{grid-template-columns:repeat(2,minmax(0,150px))}
-th,td{padding-right:14px}
-table{font-size:14px}
-}
-"""
-)

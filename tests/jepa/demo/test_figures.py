@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from jepa.demo import figures, report
-from jepa.demo.figures import DARK, LIGHT
+from jepa.evaluation.report.charts import DARK, LIGHT
 from planning.environments.two_rooms import TwoRooms
 
 EXTENT = (0.0, 64.0, 0.0, 64.0)
@@ -88,31 +88,6 @@ def test_binned_quartiles_of_known_values():
     assert np.allclose(rows, [[0.25, 1, 2, 3], [0.75, 11, 12, 13]])
 
 
-def test_the_same_feature_has_the_same_colour_in_every_frame():
-    generator = np.random.default_rng(0)
-    features = generator.normal(size=(3, 4, 4, 8))
-    features[1, 2, 3] = features[0, 0, 0]
-    colours, share = figures.pca_colours(features)
-    assert (colours[1, 2, 3] == colours[0, 0, 0]).all()
-    swapped, _ = figures.pca_colours(features[[2, 1, 0]])
-    assert (np.abs(swapped.astype(int) - colours[[2, 1, 0]]) <= 1).all()
-    assert 0 < share < 1
-
-
-def test_three_components_show_all_of_features_that_have_three():
-    features = np.random.default_rng(0).normal(size=(2, 3, 3, 3)) @ np.eye(3, 10)
-    colours, share = figures.pca_colours(features)
-    assert share == pytest.approx(1)
-    assert colours.shape == (2, 3, 3, 3) and colours.dtype == np.uint8
-    assert np.ptp(colours, axis=(0, 1, 2)).tolist() == [255, 255, 255]
-
-
-def test_constant_features_and_features_of_two_dimensions_have_colours():
-    constant, share = figures.pca_colours(np.ones((2, 3, 3, 4)))
-    assert share == 0 and len(np.unique(constant)) == 1
-    assert figures.pca_colours(np.random.default_rng(0).normal(size=(1, 3, 3, 2)))[1] == 1
-
-
 def test_walks_on_the_length_of_the_way_all_go_through_the_door_and_arrive():
     chart = distance_map(goal=(52.0, 20.0))
     paths = figures.descent_paths(chart.values, EXTENT, chart.goal)
@@ -164,16 +139,6 @@ def test_the_lowest_cost_is_read_with_rows_as_dy_and_columns_as_dx():
 
 
 # Pictures of pixels.
-
-
-def test_a_strip_holds_each_image_and_clear_gaps():
-    frames = walk((12, 12), (20, 20), (50, 50))
-    strip = np.asarray(opened(figures.image_strip(frames, height=128, gap=4)))
-    assert strip.shape == (128, 3 * 128 + 2 * 4, 4)
-    for index, frame in enumerate(frames):
-        left = index * 132
-        assert (strip[::2, left : left + 128 : 2, :3] == frame).all()
-        assert (strip[:, left + 128 : left + 132, 3] == 0).all()
 
 
 @pytest.mark.parametrize("steps", [1, 2, 51])

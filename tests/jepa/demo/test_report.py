@@ -321,11 +321,3 @@ def test_metrics_leave_out_blanks_and_what_is_no_number(tmp_path):
 def test_metrics_that_are_not_there_are_empty(tmp_path):
     assert report.read_metrics(tmp_path / "metrics.csv") == {}
     assert report.read_metrics(None) == {}
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(64, "64"), (12345, "12,345"), (0.12345, "0.123"), (0.6, "0.6"), (31.42, "31.4"), (0.0, "0")],
-)
-def test_numbers_are_rounded_to_three_digits_and_whole_ones_stay_whole(value, text):
-    assert report.rounded(value) == text

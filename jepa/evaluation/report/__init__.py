@@ -1,0 +1,1 @@
+"""`jepa report`: all that can be told of one checkpoint, in one HTML page."""
