@@ -25,7 +25,7 @@ def commands(page):
 PAGES_THAT_RUN = [
     page
     for page in PAGES
-    if (page.parent.name == "data" or page.name in ("planning.md", "protocols.md"))
+    if (page.parent.name == "data" or page.name in ("evaluation.md", "planning.md", "protocols.md"))
     and commands(page)
 ]
 
