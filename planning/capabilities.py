@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 import numpy as np
 
 if TYPE_CHECKING:
-    from planning.mujoco_rendering import RenderedLabels
+    from planning.rendered_labels import RenderedLabels
     from planning.types import Environment, TimeStep
 
 Acts = Callable[["Environment", "TimeStep", np.random.Generator], np.ndarray]

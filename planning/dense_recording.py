@@ -14,8 +14,8 @@ import numpy as np
 from data_pipelines.dense_labels import DenseClip, write_dense_clip
 from planning.capabilities import LabelsPictures
 from planning.control.mpc import Policy
-from planning.mujoco_rendering import RenderedLabels
 from planning.recording import configuration_of, refuse_reserved_seed
+from planning.rendered_labels import RenderedLabels
 from planning.types import Environment
 
 MAX_STARTS = 100  # drawn in a row that are over at once

@@ -25,19 +25,19 @@ def commands(page):
 PAGES_THAT_RUN = [
     page
     for page in PAGES
-    if (page.parent.name == "data" or page.name in ("evaluation.md", "planning.md", "protocols.md"))
+    if (page.parent.name == "data" or page.stem in ("evaluation", "planning", "protocols"))
     and commands(page)
 ]
 
 
 def test_there_are_pages_that_run():
-    expected = {"own_videos.md", "lerobot.md", "video_lists.md", "planning.md", "protocols.md"}
-    assert expected <= {p.name for p in PAGES_THAT_RUN}
+    expected = {"own_videos", "lerobot", "video_lists", "evaluation", "planning", "protocols"}
+    assert expected <= {p.stem for p in PAGES_THAT_RUN}
 
 
 def page_param(page):
-    """A page; the one that plays six controls takes long."""
-    is_long = page.stem == "protocols" and "LONG_TESTS" not in os.environ
+    """A page; what plays six controls takes long, and so does what measures everything."""
+    is_long = page.stem in ("evaluation", "protocols") and "LONG_TESTS" not in os.environ
     reason = "LONG_TESTS=1 runs it"
     return pytest.param(page, id=page.stem, marks=pytest.mark.skipif(is_long, reason=reason))
 

@@ -38,7 +38,8 @@ from planning.environments._robot_tasks import (
     moved_camera,
 )
 from planning.goal_simulation import Values
-from planning.mujoco_rendering import RenderedLabels, body_names_of
+from planning.mujoco_rendering import body_names_of
+from planning.rendered_labels import RenderedLabels
 
 if TYPE_CHECKING:
     from planning.types import Environment, TimeStep

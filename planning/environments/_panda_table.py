@@ -25,7 +25,8 @@ import torch
 
 from planning.actions.poses import matrix_from_euler
 from planning.environments._robot_tasks import prepare_for
-from planning.mujoco_rendering import MujocoRenderer, Orbit, RenderedLabels, load_mujoco
+from planning.mujoco_rendering import MujocoRenderer, Orbit, load_mujoco
+from planning.rendered_labels import RenderedLabels
 
 STEPS_PER_SECOND = 4.0
 TABLE_HEIGHT = -0.112  # of its top

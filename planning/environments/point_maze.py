@@ -30,12 +30,12 @@ from planning.goal_simulation import GoalSimulation, Values
 from planning.mujoco_rendering import (
     MujocoRenderer,
     Orbit,
-    RenderedLabels,
     body_names_of,
     load_mujoco,
     load_physics,
     save_physics,
 )
+from planning.rendered_labels import RenderedLabels
 
 if TYPE_CHECKING:
     from gymnasium_robotics.envs.maze.point_maze import (  # pyright: ignore[reportMissingImports]

@@ -7,7 +7,7 @@ from data_pipelines.dense_labels import read_dense_clip
 from planning.capabilities import LabelsPictures
 from planning.dense_recording import follow_points, record_dense_labels
 from planning.environments import make_environment
-from planning.mujoco_rendering import RenderedLabels, View
+from planning.rendered_labels import RenderedLabels, View
 
 SIZE = 40
 
@@ -29,14 +29,6 @@ def picture(left, occluder_left=None):
     positions = np.array([[0, 0, 0], [left, 0, 0], [0, 0, 2]], dtype=float)
     rotations = np.broadcast_to(np.eye(3), (3, 3, 3)).copy()
     return RenderedLabels(bodies, depth, view(), positions, rotations)
-
-
-def test_projecting_and_unprojecting_are_inverse():
-    rng = np.random.default_rng(0)
-    points = rng.uniform(-1, 1, (20, 3))
-    pixels, depths = view().project(points)
-    np.testing.assert_allclose(view().unproject(pixels, depths), points, atol=1e-12)
-    np.testing.assert_allclose(view().project(np.array([1.0, 0, 0]))[0], [30, 20])
 
 
 def test_a_point_moves_with_its_body():

@@ -12,8 +12,6 @@ from data_pipelines.physics_videos.engine import (
     simulate_around,
 )
 
-pytest.importorskip("pymunk")
-
 FLOOR = Block(-2.0, 0.9, 3.0, 1.5)
 
 

@@ -1,11 +1,8 @@
 """Nothing impossible happens in free play."""
 
 import numpy as np
-import pytest
 
 from data_pipelines.physics_videos.free_play import free_play
-
-pytest.importorskip("pymunk")
 
 
 def test_things_never_jump_overlap_or_sink_into_the_floor():

@@ -10,8 +10,6 @@ from data_pipelines.physics_videos.reading import open_physics_folder, read_vide
 from data_pipelines.physics_videos.writing import write_matched_videos
 from data_pipelines.video_writing import write_mp4
 
-pytest.importorskip("pymunk")
-
 
 def write_grey(path, values):
     frames = np.stack([np.full((16, 24, 3), value, np.uint8) for value in values])

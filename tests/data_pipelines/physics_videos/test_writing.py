@@ -14,8 +14,6 @@ from data_pipelines.physics_videos.writing import (
     write_possible_videos,
 )
 
-pytest.importorskip("pymunk")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -1,11 +1,8 @@
 """Collision."""
 
 import numpy as np
-import pytest
 
 from data_pipelines.physics_videos.concepts.collision import matched_set
-
-pytest.importorskip("pymunk")
 
 
 def of_variant(variant):

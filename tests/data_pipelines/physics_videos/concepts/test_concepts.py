@@ -8,8 +8,6 @@ import pytest
 from data_pipelines.physics_videos.matched_sets import render_pairs
 from data_pipelines.physics_videos.writing import _concept, concept_names
 
-pytest.importorskip("pymunk")
-
 NUM_FRAMES = 32
 
 

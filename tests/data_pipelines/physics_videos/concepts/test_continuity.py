@@ -1,11 +1,8 @@
 """Continuity."""
 
 import numpy as np
-import pytest
 
 from data_pipelines.physics_videos.concepts.continuity import matched_set
-
-pytest.importorskip("pymunk")
 
 
 def test_a_thing_jumps_from_screen_to_screen_and_is_otherwise_as_fast_as_ever():

@@ -1,12 +1,9 @@
 """Gravity."""
 
 import numpy as np
-import pytest
 
 from data_pipelines.physics_videos.concepts.gravity import matched_set
 from data_pipelines.physics_videos.engine import FRAMES_PER_SECOND, GRAVITY
-
-pytest.importorskip("pymunk")
 
 
 def of_variant(variant):

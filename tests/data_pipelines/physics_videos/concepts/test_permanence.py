@@ -1,11 +1,8 @@
 """Permanence."""
 
 import numpy as np
-import pytest
 
 from data_pipelines.physics_videos.concepts.permanence import matched_set
-
-pytest.importorskip("pymunk")
 
 
 def test_one_thing_vanishes_and_one_comes_from_nowhere():

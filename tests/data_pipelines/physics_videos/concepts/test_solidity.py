@@ -1,11 +1,8 @@
 """Solidity."""
 
 import numpy as np
-import pytest
 
 from data_pipelines.physics_videos.concepts.solidity import matched_set
-
-pytest.importorskip("pymunk")
 
 
 def test_possible_things_stay_on_their_side_and_impossible_ones_pass():

@@ -18,8 +18,6 @@ from jepa.evaluation.surprise.models import PredictingModel
 from jepa.evaluation.surprise.windows import WindowPlan
 from jepa.models import MaskedLatentPredictor, VideoEncoder
 
-pytest.importorskip("pymunk")
-
 PLAN = WindowPlan(length_frames=8, stride_frames=4, contexts_frames=(2, 4))
 READING = importlib.import_module("data_pipelines.physics_videos.reading")
 

@@ -10,8 +10,6 @@ from jepa.evaluation.surprise.__main__ import main
 from jepa.evaluation.surprise.models import PredictingModel, save_predicting_model
 from jepa.models import MaskedLatentPredictor, VideoEncoder
 
-pytest.importorskip("pymunk")
-
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
