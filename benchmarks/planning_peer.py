@@ -46,7 +46,7 @@ def peer_modules() -> types.SimpleNamespace | None:
     spec = importlib.util.find_spec("stable_worldmodel")
     if spec is None or spec.submodule_search_locations is None:
         return None
-    root = Path(next(iter(spec.submodule_search_locations)))
+    root, before = Path(next(iter(spec.submodule_search_locations))), set(sys.modules)
     for name in ("stable_worldmodel", "stable_worldmodel.wm", "stable_worldmodel.solver"):
         package = types.ModuleType(name)
         package.__path__ = [str(root.joinpath(*name.split(".")[1:]))]
@@ -59,6 +59,9 @@ def peer_modules() -> types.SimpleNamespace | None:
     }.items():
         for name in names:
             setattr(found, name, getattr(importlib.import_module(module), name))
+    for name in set(sys.modules) - before:  # packages without their contents are nobody else's
+        if name.partition(".")[0] == "stable_worldmodel":
+            del sys.modules[name]
     return found
 
 
