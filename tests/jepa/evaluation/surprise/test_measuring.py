@@ -14,9 +14,7 @@ from jepa.evaluation.surprise.measuring import (
     measure_video,
     sources_of,
 )
-from jepa.evaluation.surprise.models import PredictingModel
 from jepa.evaluation.surprise.windows import WindowPlan
-from jepa.models import MaskedLatentPredictor, VideoEncoder
 
 PLAN = WindowPlan(length_frames=8, stride_frames=4, contexts_frames=(2, 4))
 READING = importlib.import_module("data_pipelines.physics_videos.reading")
@@ -79,8 +77,8 @@ def test_a_surprise_that_knows_gives_one_and_one_that_does_not_one_half(folder):
             assert verdict.auroc == (value, value, value)
 
 
-def test_curves_of_a_pair_are_equal_until_a_window_sees_the_violation(folder):
-    measured = measure_folder(folder, sources_of(model(), seed=1), plan=PLAN, image_size=32)
+def test_curves_of_a_pair_are_equal_until_a_window_sees_the_violation(folder, tiny_model):
+    measured = measure_folder(folder, sources_of(tiny_model, seed=1), plan=PLAN, image_size=32)
     for pair in measured.pairs:
         possible, impossible = (
             kind[DIFFERENCE].curve() for kind in (pair.possible, pair.impossible)
@@ -89,21 +87,6 @@ def test_curves_of_a_pair_are_equal_until_a_window_sees_the_violation(folder):
         assert (possible[2:moment] == impossible[2:moment]).all()
         assert possible[moment] != impossible[moment]
         assert set(pair.possible) == {TRAINED, UNTRAINED, DIFFERENCE, EXTRAPOLATION}
-
-
-def model():
-    torch.manual_seed(0)
-    encoder = VideoEncoder(
-        image_size=32,
-        clip_length_frames=8,
-        patch_size=16,
-        tubelet_size=2,
-        dim=24,
-        depth=1,
-        num_heads=2,
-    ).eval()
-    predictor = MaskedLatentPredictor(encoder_dim=24, dim=24, depth=1, num_heads=2).eval()
-    return PredictingModel(encoder, predictor, encoder, has_one_encoder=True)
 
 
 def test_windows_are_cut_where_they_should_be():

@@ -3,29 +3,15 @@
 import json
 
 import pytest
-import torch
 
 from jepa import command_line
 from jepa.evaluation.surprise.__main__ import main
-from jepa.evaluation.surprise.models import PredictingModel, save_predicting_model
-from jepa.models import MaskedLatentPredictor, VideoEncoder
+from jepa.evaluation.surprise.models import save_predicting_model
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    torch.manual_seed(0)
-    encoder = VideoEncoder(
-        image_size=32,
-        clip_length_frames=8,
-        patch_size=16,
-        tubelet_size=2,
-        dim=24,
-        depth=1,
-        num_heads=2,
-    )
-    predictor = MaskedLatentPredictor(encoder_dim=24, dim=24, depth=1, num_heads=2)
-    parts = PredictingModel(encoder, predictor, encoder, has_one_encoder=True)
-    return save_predicting_model(parts, tmp_path_factory.mktemp("model"))
+@pytest.fixture
+def model(tiny_model, tmp_path):
+    return save_predicting_model(tiny_model, tmp_path / "model")
 
 
 def test_videos_are_made_and_measured(tmp_path, model, capsys):
