@@ -10,16 +10,20 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 	&& { echo $$python; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test test-reliability check format bench clean
 
 help:    ## This list
-	@awk -F ':.*## ' '/^[a-z]+: *.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+: *.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
 
 demo: $(INSTALLED)    ## Video to goals reached, on a CPU, in a few minutes
 	$(BIN)/python -m jepa demo
 
 test: $(INSTALLED)    ## All tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+test-reliability: $(INSTALLED)    ## Faults at full size: kills, damage, poison, deadlines; half an hour
+	LONG_TESTS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal \
+	    tests/reliability tests/test_killed_training.py
 
 check: $(INSTALLED)    ## What the continuous integration asks besides the tests
 	$(BIN)/ruff check .

@@ -81,6 +81,7 @@ TESTS_OF_THE_WHOLE = {
     "test_killed_training.py",
     "test_packaging.py",
 }
+FAULTS_ACROSS_MODULES = "reliability"  # the folder of tests that break one part and watch another
 TEXT_SUFFIXES = {".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".json", ".csv", ".html", ""}
 
 
@@ -180,6 +181,7 @@ def has_a_source(test_file):
     place = ROOT / path.parent
     return (
         path.as_posix() in TESTS_OF_THE_WHOLE
+        or path.parent.as_posix() == FAULTS_ACROSS_MODULES
         or any((place / f"{stem}.py").is_file() for stem in (name, f"__{name}__"))
         or (place / name).is_dir()
         or (place.name == name and place.is_dir())
