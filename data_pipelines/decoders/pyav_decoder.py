@@ -121,8 +121,13 @@ class PyavDecoder(VideoDecoder):
 
         Where colours have more bits, or fields of their own (interlaced video), libraries differ in
         how they fill in what is stored of every other pixel only, by up to 60 of 255 at edges.
+
+        Raises:
+            DecodeError: if the file does not say what its pixels are.
         """
         context = self._stream.codec_context
+        if context.format is None:
+            raise DecodeError(self.name, "its pixel format is unknown (a damaged header?)")
         bits = max(component.bits for component in context.format.components)
         field_order = getattr(context, "field_order", 0)  # the oldest PyAV does not tell
         return bits <= 8 and field_order in _NOT_INTERLACED

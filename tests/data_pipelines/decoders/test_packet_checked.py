@@ -12,6 +12,7 @@ from data_pipelines.frames import DecodeError
 from data_pipelines.packing import pack_videos
 from data_pipelines.recoding import RecodeSettings
 from data_pipelines.shard_reader import ShardReader
+from data_pipelines.video_writing import encode_mp4
 
 NUM_FRAMES, RATE = 50, 25
 
@@ -97,3 +98,11 @@ def test_words_are_no_video():
     for data in (b"G" + b"words" * 200, b"import x from 'y'", b"GIF89a"):
         with pytest.raises(DecodeError, match="not a video: begins with"):
             container_format(data, "x.ts")
+
+
+def test_a_header_that_does_not_say_what_its_pixels_are_is_refused():
+    data = encode_mp4(np.zeros((4, 48, 64, 3), np.uint8), frames_per_second=10)
+    place = data.index(b"avcC") + 4
+    damaged = data[:place] + bytes(8) + data[place + 8 :]
+    with pytest.raises(DecodeError, match="x: its pixel format is unknown"):
+        decoder_class("decord")(damaged, "x")
