@@ -1,49 +1,31 @@
-"""The training checkpoint as a file: written whole or not at all, looked at before it is used."""
+"""The training checkpoint as a file: looked at before it is used. See `jepa.checkpoint_saving`."""
 
 from __future__ import annotations
 
-import os
+import logging
 import pickle
+import re
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from jepa.checkpoint_digest import refuse_damage
+from jepa.checkpoints.finite_weights import refuse_what_is_not_finite
 
 KEYS = ("state_dict", "pytorch-lightning_version")
 KEYS_TO_RESUME = ("optimizer_states", "lr_schedulers", "loops", "global_step")
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, then renames: a kill or a full disk leaves the old file whole.
-
-    Lightning stages in the system's temporary folder; where that is another file system, the last
-    step is a copy, and a kill in its middle destroys the only good checkpoint.
-    """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
-    ) -> None:
-        """Saves to `path`, which holds either the old content or all of the new one."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
-        try:
-            with partial.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
+PREVIOUS = ".previous"
+logger = logging.getLogger(__name__)
 
 
 def check_checkpoint(path: Path, *, resumes: bool, option: str = "--ckpt_path") -> int:
-    """Makes sure that a file is a training checkpoint.
+    """Makes sure that a file is a training checkpoint, and not damaged.
 
     Args:
-        path: the file; its tensors are mapped, not read, and nothing in it is run.
+        path: the file; nothing in it is run.
         resumes: training goes on from it, so it must hold the optimizer and the loops too.
         option: that named the file, for messages.
 
@@ -52,19 +34,15 @@ def check_checkpoint(path: Path, *, resumes: bool, option: str = "--ckpt_path") 
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is something else, or cut short.
+        ValueError: it is something else, damaged, or its weights are not finite.
     """
-    if "://" in str(path):
-        raise ValueError(f"{option} takes a local file, got {path}; download it first")
+    if "://" in str(path) or str(path).startswith(("http:/", "https:/")):
+        raise ValueError(f"{option} takes a local file, got {_without_query(path)}; download it")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; {option} takes a .ckpt file of `jepa fit`")
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} cannot be read as a checkpoint: not a whole torch file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from error
+    content = _read(path)
     keys = KEYS + KEYS_TO_RESUME if resumes else KEYS
     missing = [key for key in keys if not isinstance(content, dict) or key not in content]
     if missing:
@@ -72,4 +50,55 @@ def check_checkpoint(path: Path, *, resumes: bool, option: str = "--ckpt_path") 
             f"{path} is not a training checkpoint: it lacks {', '.join(missing)}; "
             f"{option} takes the .ckpt files that `jepa fit` writes"
         )
+    refuse_what_is_not_finite(content["state_dict"], source=str(path))
     return int(content.get("global_step", 0))
+
+
+def newest_good(candidates: Iterable[Path], *, resumes: bool) -> tuple[Path, int]:
+    """Returns the first checkpoint that can be used, and its step; names those that cannot.
+
+    Args:
+        candidates: the newest first.
+        resumes: see `check_checkpoint`.
+
+    Raises:
+        ValueError: none of them can be used.
+    """
+    problems = []
+    for path in candidates:
+        try:
+            step = check_checkpoint(path, resumes=resumes)
+        except (ValueError, FileNotFoundError) as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            logger.warning("%s; the last good one is %s, of step %d", problem, path, step)
+        return path, step
+    raise ValueError(f"no good checkpoint is left: {'; '.join(problems)}")
+
+
+def previous_of(path: Path) -> Path:
+    """Returns where the checkpoint before this one is kept."""
+    return path.with_name(path.name + PREVIOUS)
+
+
+def _read(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} cannot be read as a checkpoint: not a whole torch file")
+    refuse_damage(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        wants = f" ({found[1]})" if found else ""
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint: it wants to run code{wants}, which no "
+            "checkpoint of ours needs; it was not loaded"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{path} cannot be read as a checkpoint: {reason}") from error
+
+
+def _without_query(path: object) -> str:
+    return str(path).partition("?")[0]

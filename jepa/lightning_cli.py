@@ -33,10 +33,12 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.strategies import StrategyRegistry
 
 from jepa import run_folder
-from jepa.checkpoint_file import AtomicCheckpointIO, check_checkpoint
+from jepa.checkpoint_file import check_checkpoint, newest_good
+from jepa.checkpoint_saving import AtomicCheckpointIO
 from jepa.command_line import is_interrupt
 from jepa.config_errors import ConfigError, explain, explain_refusal
 from jepa.configs_folder import with_found_configs
+from jepa.run_lock import RunLock
 from jepa.scaling.report import rate_here, report, run_of
 from jepa.termination import SaveWhenTerminated, WholeUpdateCheckpoint
 from jepa.training.optimization import OptimizedModule
@@ -46,6 +48,7 @@ from jepa.wandb_account import has_wandb_key
 
 SEED = 0
 SECONDS_BETWEEN_LINES = 10.0
+FAILED_SAVES_ALLOWED = 2  # in a row: a disk that is full for hours loses hours
 NOISE = (
     "\N{ELECTRIC LIGHT BULB} Tip:",
     "TPU available",
@@ -106,6 +109,15 @@ class JepaCLI(LightningCLI):
     folder: Path
     checkpoint: Path | None = None
     resumed_step: int = 0
+    lock: RunLock | None = None  # of rank 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - LightningCLI's own
+        """Runs the verb; whatever happens, the run's folder is free again at the end."""
+        try:
+            super().__init__(*args, **kwargs)
+        finally:
+            if self.lock:
+                self.lock.release()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds --name, --from, --wandb and the checkpoint section."""
@@ -147,6 +159,8 @@ class JepaCLI(LightningCLI):
         self.folder = self._choose_folder()
         if rank_zero_only.rank == 0:
             run_folder.make_writable(self.verb_folder)
+            self.lock = RunLock(self.verb_folder)
+            self.lock.take()
         if self.settings.ckpt_path:
             self._choose_checkpoint(self.settings.ckpt_path)
         if self.settings.wandb:
@@ -174,7 +188,8 @@ class JepaCLI(LightningCLI):
         kwargs["default_root_dir"] = str(self.folder)
         if configured.logger is not False:
             kwargs["logger"] = self._loggers(configured.logger)
-        kwargs["plugins"] = [*_as_list(configured.plugins), AtomicCheckpointIO()]
+        self.saving = AtomicCheckpointIO(failures_allowed=FAILED_SAVES_ALLOWED)
+        kwargs["plugins"] = [*_as_list(configured.plugins), self.saving]
         if configured.enable_progress_bar is None and not sys.stdout.isatty():
             kwargs["enable_progress_bar"] = False
             kwargs["callbacks"] = [*_as_list(configured.callbacks), ProgressLines()]
@@ -195,7 +210,9 @@ class JepaCLI(LightningCLI):
 
     @rank_zero_only
     def after_fit(self) -> None:
-        """Says where the results are."""
+        """Says where the results are; a run whose last save failed has not ended well."""
+        if self.saving.failures:
+            raise OSError("the run ended, and its last checkpoint could not be written: see above")
         print(f"done after step {self.trainer.global_step}: {self.folder}")
 
     @property
@@ -225,8 +242,12 @@ class JepaCLI(LightningCLI):
     def _choose_checkpoint(self, wanted: str) -> None:
         resumes = self.verb == "fit"
         folder = Path(self.settings.checkpoint.dirpath or self.folder / "checkpoints")
-        self.checkpoint = run_folder.last_checkpoint(folder) if wanted == "last" else Path(wanted)
-        self.resumed_step = check_checkpoint(self.checkpoint, resumes=resumes)
+        if wanted == "last":
+            left = run_folder.last_checkpoints(folder)
+            self.checkpoint, self.resumed_step = newest_good(left, resumes=resumes)
+        else:
+            self.checkpoint = Path(wanted)
+            self.resumed_step = check_checkpoint(self.checkpoint, resumes=resumes)
 
     def _prepare_weights(self, model: OptimizedModule) -> None:
         """Loads what --from names; or refuses a checkpoint that does not fit, before it is used."""

@@ -4,6 +4,7 @@
         config.yaml                 the whole configuration: `jepa fit -c` it to run again
         metrics.csv                 every logged number
         checkpoints/last.ckpt       `jepa fit … --ckpt_path last` goes on from it
+        checkpoints/last.ckpt.previous  the one before it, should it be damaged
         validate/ test/ predict/    the same for those verbs
         wandb/                      with --wandb
         earlier_runs/1/             what a fresh run of the same name found here
@@ -17,7 +18,7 @@ from __future__ import annotations
 import csv
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 RUNS = Path("runs")
@@ -96,19 +97,33 @@ def set_aside_earlier_run(folder: Path) -> Path | None:
     return place
 
 
-def last_checkpoint(checkpoints: Path) -> Path:
-    """The file that `--ckpt_path last` means: the newest last*.ckpt in a run's checkpoints/.
+def last_checkpoints(checkpoints: Path) -> list[Path]:
+    """What `--ckpt_path last` means: the newest last*.ckpt in a run's checkpoints/, or else others.
+
+    Returns:
+        The newest first. Further ones are for when it is damaged: the one before it, and others.
 
     Raises:
         FileNotFoundError: there is none.
     """
-    found = list(checkpoints.glob("last*.ckpt"))
+    found = [*checkpoints.glob("last*.ckpt"), *checkpoints.glob("last*.ckpt.previous")]
     if not found:
         raise FileNotFoundError(
             f"--ckpt_path last: there is no {checkpoints / 'last.ckpt'}; leave --ckpt_path out to "
             "start afresh, or name the run with --name or the file with --ckpt_path"
         )
-    return max(found, key=lambda path: path.stat().st_mtime)
+    others = set(checkpoints.glob("*.ckpt")) - set(found)
+    return [*_newest_first(found), *_newest_first(others)]
+
+
+def last_checkpoint(checkpoints: Path) -> Path:
+    """Returns the newest of `last_checkpoints`."""
+    return last_checkpoints(checkpoints)[0]
+
+
+def _newest_first(paths: Iterable[Path]) -> list[Path]:
+    """Sorts files by the time of writing; of the same time by name."""
+    return sorted(paths, key=lambda path: (-path.stat().st_mtime_ns, path.name))
 
 
 def drop_metrics_from(metrics: Path, *, step: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -13,6 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from jepa.checkpoint_digest import refuse_damage
 from jepa.checkpoints.native import load_weights
 from jepa.models import JepaModel, MaskedLatentPredictor, VideoEncoder
 from jepa.training.model_blocks import blocks_of
@@ -47,6 +50,13 @@ class Fsdp2Strategy(ModelParallelStrategy):
         self._data_parallel_size = self.num_nodes * self.num_processes
         self._tensor_parallel_size = 1
         super().setup_environment()
+
+    def load_checkpoint(
+        self, checkpoint_path: str | Path, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Reads one that is not damaged; whatever is asked for, no code in it is run."""
+        refuse_damage(Path(self.broadcast(checkpoint_path)))
+        return super().load_checkpoint(checkpoint_path, weights_only=True)
 
 
 def shard_over(mesh: DeviceMesh, modules: Iterable[nn.Module]) -> None:

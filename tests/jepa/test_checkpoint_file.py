@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from jepa.checkpoint_file import KEYS, KEYS_TO_RESUME, AtomicCheckpointIO, check_checkpoint
+from jepa.checkpoint_file import KEYS, KEYS_TO_RESUME, check_checkpoint
+from jepa.checkpoint_saving import AtomicCheckpointIO
 
 WHOLE = {key: {} for key in KEYS + KEYS_TO_RESUME} | {"global_step": 7}
 

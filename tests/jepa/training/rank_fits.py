@@ -32,7 +32,7 @@ from data_pipelines.batch import ClipBatch, TrajectoryBatch
 from data_pipelines.datamodules import ClipDataModule
 from data_pipelines.synthetic import MOVING_SHAPE_SPECIFICATION
 from data_pipelines.trajectories import ColumnStatistics
-from jepa.checkpoint_file import AtomicCheckpointIO
+from jepa.checkpoint_saving import AtomicCheckpointIO
 from jepa.checkpoints.native import save_encoder
 from jepa.masking import Mask, mask_generator
 from jepa.models import MaskedLatentPredictor, VideoEncoder
