@@ -31,6 +31,7 @@ from data_pipelines.urls import is_url, shown
 BLOCK = 512
 MAX_NAME_CHARACTERS = 255
 SEARCH_BYTES = 1 << 18  # read at a time where a header is searched for
+END_BYTES = 2 * BLOCK + 10_240 - BLOCK  # of the end mark and of what fills up the last record
 _REGULAR = (b"0", b"\0")
 _FOLDER = b"5"
 _NAMES_OF_EXTENSIONS = (b"PaxHeader", b"@LongLink")  # as those who write them name them
@@ -187,6 +188,7 @@ class _Walk:
             try:
                 if header == bytes(BLOCK) and at == offset:
                     _refuse_data_after_end(self.file)
+                    _refuse_long_end(at, self.num_bytes)
                     return _Entry(None, None)
                 _refuse_damaged(header, at)
                 if header[156:157] not in EXTENSION_TYPES:
@@ -348,6 +350,15 @@ def _refuse_data_after_end(file: BinaryIO | RemoteFile) -> None:
         if rest.strip(b"\0"):
             raise _Damage(f"data after the end mark, before byte {file.tell()}")
         rest = file.read(SEARCH_BYTES)
+
+
+def _refuse_long_end(at: int, num_bytes: int) -> None:
+    """A copy that was stopped, or a file system after a crash, leaves zeros where files were."""
+    if num_bytes - at > END_BYTES:
+        raise _Damage(
+            f"only zeros from byte {at} on: {num_bytes - at} of them, and a tar ends with "
+            f"{END_BYTES} at most; what was there is lost"
+        )
 
 
 def _refuse_duplicates(members: list[TarMember], path: str) -> None:

@@ -20,6 +20,7 @@ from data_pipelines.samples import (
     parse_json,
 )
 from data_pipelines.tar_headers import (
+    BLOCK,
     ShardError,
     TarFault,
     TarMember,
@@ -159,6 +160,7 @@ def _samples(file: BinaryIO | RemoteFile, path: str, grouping: _Grouping) -> lis
         try:
             sample = _sample_of_members(file, path, group.key, group.parts)
             _refuse_lost_members(group, usual)
+            _refuse_zeroed_end(file, group)
         except ShardError as error:
             reason = str(error).removeprefix(f"{shown(path)}: ")
             for place in group.gaps:  # what was there has a name now
@@ -179,6 +181,17 @@ def _refuse_lost_members(group: _Group, usual: frozenset[str]) -> None:
     lost = usual - group.kinds
     if group.gaps and lost:
         raise ShardError(f"sample '{group.key}' has no {', '.join(sorted(lost))}")
+
+
+def _refuse_zeroed_end(file: BinaryIO | RemoteFile, group: _Group) -> None:
+    """Raises if the last block of a sample is zeros and a gap is beside it, which began earlier."""
+    last = max(group.parts.values(), key=lambda member: member.offset)
+    if not group.gaps or not last.size:
+        return
+    size = 1 + (last.size - 1) % BLOCK  # of its bytes in that block
+    file.seek(last.offset + last.size - size)
+    if not file.read(size).strip(b"\0"):
+        raise ShardError(f"'{last.name}' ends in zeros, beside what is damaged")
 
 
 def _sample_of_members(
