@@ -1,7 +1,7 @@
 """For every test: no network, no window; and torchvision beside a CPU-only torch.
 
 REQUIRE_EXTRAS=1 in the environment says that all optional packages are installed: a test that is
-skipped because one is missing fails.
+skipped because one is missing fails. LONG_TESTS=1 runs the long forms too, `-m long` only those.
 """
 
 import json
@@ -21,6 +21,12 @@ os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true",
 
 # What skips for a missing package say: ours how to install it, importorskip's own the module.
 MISSING_PACKAGE = re.compile(r"pip install|apt-get install|could not import|No module named")
+
+
+def pytest_itemcollected(item):
+    """Marks what skips without LONG_TESTS as long: CI finds it wherever it is."""
+    if any("LONG_TESTS" in mark.kwargs.get("reason", "") for mark in item.iter_markers("skipif")):
+        item.add_marker("long")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+LONG = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it")
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
 
@@ -36,10 +37,9 @@ def test_there_are_pages_that_run():
 
 
 def page_param(page):
-    """A page; what plays six controls takes long, and so does what measures everything."""
-    is_long = page.stem in ("evaluation", "protocols") and "LONG_TESTS" not in os.environ
-    reason = "LONG_TESTS=1 runs it"
-    return pytest.param(page, id=page.stem, marks=pytest.mark.skipif(is_long, reason=reason))
+    """A page; those that plan and measure take long, as does packing in all the ways there are."""
+    is_long = page.stem in ("evaluation", "own_videos", "planning", "protocols")
+    return pytest.param(page, id=page.stem, marks=[LONG] if is_long else [])
 
 
 @pytest.mark.slow

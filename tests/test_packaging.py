@@ -7,12 +7,17 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINT = re.compile(r'^[a-z0-9-]+==[0-9][0-9a-z.]*( ; python_version >= "3\.\d+")?$')
+LOCKED = re.compile(
+    r'(?P<name>[a-z0-9-]+)==(?P<version>\S+?)(?: ; python_version (?P<marker>[<>]=? "3\.\d+"))?'
+    r"(?P<hashes>(?: --hash=sha256:[0-9a-f]{64})+)"
+)
 MALICIOUS = ("2.6.2", "2.6.3")  # GHSA-w37p-236h-pfx3, under both names
 HOST = re.compile(r"https?://|index-url|find-links|file:")
 # Modules that [dev] brings: a test that wants them does not skip in the first stage of CI.
@@ -66,7 +71,89 @@ def test_the_check_for_malicious_lightning_can_fail(line):
     assert allows_malicious_lightning([line]) != []
 
 
-@pytest.mark.parametrize("name", ["constraints.txt", "pyproject.toml", "Makefile", ".ci/run"])
+LOCKS = sorted((ROOT / ".ci/locks").glob("*.txt"))
+
+
+def locked(text):
+    """The packages of a lock, and the lines that are none: no version, no hash, or a denied one."""
+    lines = re.sub(r" \\\n +", " ", text).splitlines()
+    matches = {line: LOCKED.fullmatch(line) for line in lines if not line.startswith("#")}
+    complaints = [
+        line
+        for line, match in matches.items()
+        if not match or allows_malicious_lightning([line.partition(" ")[0]])
+    ]
+    return [match for match in matches.values() if match], complaints
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
+def test_every_package_that_ci_installs_has_a_version_and_hashes(path):
+    packages, complaints = locked(path.read_text())
+    assert packages and complaints == []
+
+
+HASH = "--hash=sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "lightning==2.6.6",
+        f"lightning>=2.6.4 {HASH}",
+        f"lightning {HASH}",
+        "lightning==2.6.6 --hash=md5:" + "0" * 32,
+        f"lightning==2.6.3 {HASH}",
+        f"pytorch-lightning==2.6.2 {HASH}",
+        f"-e . {HASH}",
+    ],
+)
+def test_the_check_of_a_lock_can_fail(line):
+    assert locked(line)[1] == [line]
+    assert locked(f"lightning==2.6.6 \\\n    {HASH}")[1] == []
+
+
+def test_the_locks_hold_the_versions_of_the_constraints_and_all_that_they_name():
+    """Fails where one of the two was changed alone: `python .ci/lock.py` writes the locks."""
+    entries = [match for path in LOCKS for match in locked(path.read_text())[0]]
+    versions = {(match["name"], match["version"]) for match in entries}
+    names = {name for name, _ in versions}
+    pinned = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", "\n".join(constraints()), re.MULTILINE))
+    assert set(pinned.items()) - versions <= {("tzdata", pinned["tzdata"])}  # for Windows
+    cuda = {m["name"] for m in locked((ROOT / ".ci/locks/torch-cuda.txt").read_text())[0]}
+    old = {m["name"] for m in entries if m["marker"] == '< "3.11"'}  # constraints leave them free
+    assert names - pinned.keys() - cuda - old == {"setuptools"}
+
+
+def test_ci_installs_by_hash_only():
+    """A `pip install` elsewhere in CI, or without --require-hashes, would let anything in."""
+    run, script = ((ROOT / name).read_text() for name in (".ci/run", ".ci/install-locked"))
+    assert "pip install" not in run and "make test LOCKED=1" in run
+    installs = re.findall(r"^.*\binstall (.*)$", script, flags=re.MULTILINE)
+    without = [words for words in installs if "--require-hashes" not in words]
+    assert without == ['--quiet --no-deps --no-build-isolation "$@"', "-e ."]
+
+
+def test_pip_refuses_a_file_of_another_hash(tmp_path):
+    """Seen to fail with the file's own hash in the lock: pip took the wheel."""
+    with zipfile.ZipFile(tmp_path / "harmless-1-py3-none-any.whl", "w") as wheel:
+        about = "harmless-1.dist-info"
+        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: harmless\nVersion: 1\n")
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{about}/RECORD", "")
+    (tmp_path / "lock.txt").write_text(f"harmless==1 {HASH}\n")
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--no-deps"]
+    command += ["--find-links", str(tmp_path), "--require-hashes", "-r", str(tmp_path / "lock.txt")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "DO NOT MATCH THE HASHES" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("constraints.txt", "pyproject.toml", "Makefile", ".ci/run", ".ci/install-locked"),
+        *(path.relative_to(ROOT).as_posix() for path in LOCKS),
+    ],
+)
 def test_no_package_index_is_named(name):
     assert HOST.findall((ROOT / name).read_text()) == []
 
@@ -169,6 +256,59 @@ def test_ci_runs_every_file_that_skips_for_a_package_with_the_package():
         if why and not any(file == place or file.startswith(f"{place}/") for place in places)
     }
     assert left_out == {}
+
+
+# Tests that skip without LONG_TESTS=1: CI runs all of them, wherever they are.
+
+
+def uses_of_long_tests(source):
+    """Lines that ask for LONG_TESTS, and whether they skip a test for that reason."""
+    skips = {
+        inner.lineno
+        for call in ast.walk(ast.parse(source))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "pytest.mark.skipif"
+        for keyword in call.keywords
+        if keyword.arg == "reason" and "LONG_TESTS" in ast.unparse(keyword.value)
+        for inner in ast.walk(call)
+        if isinstance(inner, ast.Constant) and inner.value == "LONG_TESTS"
+    }
+    asked = {
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Compare | ast.Call | ast.Subscript)
+        for inner in ast.iter_child_nodes(node)
+        if isinstance(inner, ast.Constant) and inner.value == "LONG_TESTS"
+    }
+    return {line: line in skips for line in asked}
+
+
+def test_a_long_test_is_told_from_one_that_only_grows():
+    good = 'pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it")'
+    assert uses_of_long_tests(good) == {1: True}
+    assert uses_of_long_tests('N = 20 if "LONG_TESTS" in os.environ else 3') == {1: False}
+    assert uses_of_long_tests('N = os.environ.get("LONG_TESTS")') == {1: False}
+    assert uses_of_long_tests('pytest.mark.skipif("LONG_TESTS" not in e, reason="x")') == {1: False}
+
+
+def test_ci_runs_every_long_test():
+    """By `-m long`, which knows them by what they skip for; the folder of faults as a whole."""
+    run = (ROOT / ".ci/run").read_text().replace("\\\n", " ")
+    (long,) = (line for line in run.splitlines() if line.startswith("LONG_TESTS=1"))
+    apart = ["tests/reliability", "tests/test_killed_training.py"]
+    assert "-m long" in long and re.findall(r"--ignore (\S+)", long) == apart
+    assert re.findall(r" (tests/\S+)", long) == apart  # no list that a file could be missing from
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    assert re.search(r"^make test-reliability$", run, flags=re.MULTILINE)
+    (recipe,) = re.findall(r"^test-reliability:.*\n(.*)", makefile, flags=re.MULTILINE)
+    assert "LONG_TESTS=1" in recipe and re.findall(r" (tests/\S+)", recipe) == apart
+    unseen = {
+        f"{path.relative_to(ROOT).as_posix()}:{line}"
+        for path in (ROOT / "tests").rglob("*.py")
+        if path.parent.name != "reliability"
+        for line, is_skip in uses_of_long_tests(path.read_text()).items()
+        if not is_skip and path.name not in ("test_packaging.py", "conftest.py")
+    }
+    assert unseen == set()
 
 
 def test_a_reason_of_ours_says_what_to_install():

@@ -1,4 +1,5 @@
 import logging
+import os
 
 import pytest
 import torch
@@ -6,6 +7,8 @@ from torch._dynamo.testing import CompileCounter
 
 from jepa.training.model_blocks import blocks_of, checkpoint_blocks, compile_blocks
 from tests.jepa.training.rank_fits import encoder_and_predictor
+
+LONG = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it")
 
 
 def loss_and_gradients(encoder):
@@ -28,10 +31,19 @@ def test_recomputed_blocks_give_the_same_gradients_and_keep_their_names():
     assert all(map(torch.equal, gradients, others))
 
 
+def test_blocks_in_the_compiler_give_the_same_numbers_and_keep_their_names():
+    same_as_compiled_by(backend="eager")
+
+
+@LONG
 @pytest.mark.slow
 def test_compiled_blocks_give_the_same_numbers_and_keep_their_names():
+    same_as_compiled_by()
+
+
+def same_as_compiled_by(**options):
     plain, compiled = encoder_and_predictor()[0], encoder_and_predictor()[0]
-    compile_blocks([compiled])
+    compile_blocks([compiled], **options)
     assert list(plain.state_dict()) == list(compiled.state_dict())
     (loss, gradients), (again, others) = map(loss_and_gradients, (plain, compiled))
     torch.testing.assert_close(again, loss)

@@ -19,6 +19,8 @@ from jepa.objectives import DenseL1, LossTerms, Objective
 from jepa.training.pretraining import Pretraining
 from jepa.training.schedules import WarmupCosine
 
+LONG = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it")
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -236,6 +238,7 @@ def jepa_fit(folder, *arguments):
     return run.stdout
 
 
+@LONG
 @pytest.mark.slow
 def test_two_processes_train_one_encoder_and_resume(clip_shards, tmp_path):
     (tmp_path / "tiny.yaml").write_text(CONFIG.replace("SHARDS", clip_shards))

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 
@@ -7,6 +9,8 @@ from jepa.masking import MultiBlock
 from jepa.models import MaskedLatentPredictor, VideoEncoder, take_tokens
 from jepa.objectives import LatentMSE, SIGReg, TemporalSimilarity, VICReg
 from jepa.training.regularized_pretraining import RegularizedPretraining
+
+LONG = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it")
 
 GRID = (2, 4, 4)
 
@@ -41,7 +45,13 @@ def clips_differ_by(model, data):
         return model.target(batch.video).std(0).mean()
 
 
-@pytest.mark.parametrize("regularizer", [SIGReg(weight=1.0), VICReg()], ids=["SIGReg", "VICReg"])
+@pytest.mark.parametrize(
+    "regularizer",
+    [
+        pytest.param(SIGReg(weight=1.0), id="SIGReg"),
+        pytest.param(VICReg(), id="VICReg", marks=LONG),
+    ],
+)
 def test_regularizers_keep_clips_apart_without_a_teacher(
     regularizer, clip_shards, make_trainer, tmp_path
 ):
@@ -55,6 +65,7 @@ def test_regularizers_keep_clips_apart_without_a_teacher(
     assert torch.equal(weights(load_encoder(tmp_path / "encoder")), weights(model.encoder))
 
 
+@LONG
 def test_without_a_regularizer_all_clips_become_the_same_and_the_monitor_says_so(
     clip_shards, make_trainer
 ):

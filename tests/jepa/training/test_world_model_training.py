@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,8 @@ from jepa.models.dynamics import GRU, ActionConditionedPredictor, AdaLN, Ensembl
 from jepa.models.latents import SlowFeatures
 from jepa.training.latent_windows import LatentWindows
 from jepa.training.world_model_training import WorldModelTraining
+
+LONG = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it")
 
 
 @pytest.fixture
@@ -61,7 +65,7 @@ def slow_features():
     return SlowFeatures(num_features=8, num_components=32)
 
 
-@pytest.mark.parametrize("way", ["stream", "windows"])
+@pytest.mark.parametrize("way", ["stream", pytest.param("windows", marks=LONG)])
 def test_a_tiny_run_learns_and_leaves_a_world_model(
     way, make_model, make_stream, make_windows, make_trainer, tmp_path
 ):
