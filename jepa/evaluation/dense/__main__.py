@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from jepa.evaluation.dense.tasks import ChosenClips, Measurements
+    from jepa.evaluation.dense.measured_clips import ChosenClips, Measurements
 
 BASE = "data_pipelines.dense_readers.base"  # by name: `jepa` does not import the pipelines
 SYNTHETIC = "data_pipelines.dense_synthetic"
@@ -157,11 +157,11 @@ def _measure(
     seed: int,
 ) -> Measurements:
     """Runs a task for one method."""
-    from jepa.evaluation.dense import tasks
+    from jepa.evaluation.dense import fitted_tasks, matching_tasks
 
     if task in FITTED_TASKS:
-        return getattr(tasks, task)(features, fitted, scored, head=head, seed=seed)
-    return getattr(tasks, task)(features, scored)
+        return getattr(fitted_tasks, task)(features, fitted, scored, head=head, seed=seed)
+    return getattr(matching_tasks, task)(features, scored)
 
 
 def _methods(
@@ -209,7 +209,7 @@ def _clips(
     seed: int,
 ) -> tuple[ChosenClips, ChosenClips]:
     """Returns the clips to fit a head on (none where no head is fitted), and those to score."""
-    from jepa.evaluation.dense.tasks import chosen_clips
+    from jepa.evaluation.dense.measured_clips import chosen_clips
 
     if most is not None and most < 1:
         raise ValueError(f"max_clips must be at least 1, got {most}")
