@@ -98,6 +98,6 @@ class ImageGoal:
                 continue
             state = np.asarray(time_step.state, dtype=np.float64)
             shown = self.environment.reset(self._generator, start=state, goal=None)
-            time_step = TimeStep(time_step.frame, time_step.state, False, shown.is_last)
+            time_step = time_step._replace(is_success=False, is_last=shown.is_last)
         is_last = self._num_steps >= self.max_steps
-        return TimeStep(time_step.frame, time_step.state, False, is_last)
+        return time_step._replace(is_success=False, is_last=is_last)

@@ -19,6 +19,7 @@ from jepa.models.world_model import LatentWorldModel
 from planning.actions.space import ActionSteps
 from planning.costs.imagined_states import StateUnits
 from planning.rollout_memory import RolloutMemory, SampleBytes
+from planning.safety.safe_stop import NotFiniteStop
 from planning.search.screening import Screening
 from planning.types import Cost, Latent
 
@@ -186,7 +187,7 @@ class LatentWorld:
         Raises:
             ValueError: if the frame has another shape or type, or the state another length or a
                 value that is not finite.
-            FloatingPointError: if the encoder returns a value that is not finite.
+            NotFiniteStop: if the encoder returns a value that is not finite.
         """
         size = self.image_size
         if frame.shape != (size, size, 3) or frame.dtype != np.uint8:
@@ -198,7 +199,7 @@ class LatentWorld:
         video = torch.from_numpy(frame.copy()).to(self.device)  # the frame may be read-only
         tokens = self.model.encode(video.permute(2, 0, 1)[None, :, None])[0, 0]
         if not tokens.isfinite().all():
-            raise FloatingPointError("the encoder returned NaN or infinite latents for this frame")
+            raise NotFiniteStop("the encoder returned NaN or infinite latents for this frame")
         return Latent(tokens, start)
 
     def remember(self, past: Latent, actions: Tensor) -> Memory:

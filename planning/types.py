@@ -20,12 +20,15 @@ class TimeStep(NamedTuple):
         state: (state_dim,), float32: proprioception, in the units of the environment.
         is_success: True where the goal is reached in this very step.
         is_last: True when the episode is over; the next call must be a reset.
+        captured_seconds: when the camera took the frame, by `time.monotonic`; None where that
+            means nothing, as in a simulator.
     """
 
     frame: np.ndarray
     state: np.ndarray
     is_success: bool
     is_last: bool
+    captured_seconds: float | None = None
 
 
 class Goal(NamedTuple):
@@ -234,7 +237,7 @@ class Planner(Protocol):
             ValueError: if the deadline is not positive, if the world model has other actions, or if
                 `previous_plan` has another shape, an action that is not finite, or fewer steps than
                 were executed.
-            FloatingPointError: if no sequence of the first round has a finite cost: any action
+            NotFiniteStop: if too few sequences of the first round have a finite cost: any action
                 chosen then would be meaningless.
         """
         ...

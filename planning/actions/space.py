@@ -11,6 +11,7 @@ from torch import Tensor
 
 from planning.actions.contradicting_limits import refuse_contradicting_limits
 from planning.actions.limits import Gripper, NormLimit, StepBounds, within_norm
+from planning.safety.safe_stop import RefusedAction
 
 
 @dataclass(frozen=True)
@@ -163,15 +164,15 @@ class ActionSpec:
             previous_action: what was executed before, for `max_change`; None: not looked at.
 
         Raises:
-            ValueError: if the shape is wrong, a value is not finite, or a choice is not exactly one
-                1. A NaN passes through clamping, so it is refused here, before it can reach an
-                actuator.
+            RefusedAction: if the shape is wrong, or a value is not finite. A NaN passes through
+                clamping, so it is refused here, before it can reach an actuator.
+            ValueError: if a choice is not exactly one 1.
         """
         action = np.asarray(action, dtype=np.float32)
         if action.shape != (self.dim,):
-            raise ValueError(f"action must have shape ({self.dim},), got {action.shape}")
+            raise RefusedAction(f"action must have shape ({self.dim},), got {action.shape}")
         if not np.isfinite(action).all():
-            raise ValueError(f"action must be finite, got {action.tolist()}")
+            raise RefusedAction(f"action must be finite, got {action.tolist()}")
         if self.kind == "one_hot":
             _refuse_other_than_one_choice(action.reshape(self.num_steps, -1))
         if not self._has_limits:
@@ -185,12 +186,12 @@ class ActionSpec:
         """Returns the environment's action that was executed last, checked.
 
         Raises:
-            ValueError: if it is not (dim of one step of the environment,) finite numbers.
+            RefusedAction: if it is not (dim of one step of the environment,) finite numbers.
         """
         if self.one_step is not None:
             return self.one_step.checked_previous_action(action)
         if action.shape != (self.dim,) or not action.isfinite().all():
-            raise ValueError(
+            raise RefusedAction(
                 f"previous_action must be ({self.dim},) finite numbers, what the environment "
                 f"executed last, got {action.tolist()}"
             )

@@ -29,6 +29,7 @@ from planning.control.plan_worker import PlanWorker
 from planning.control.planning_ahead import Answer, PlanningAhead, PlanRequest, SeenFrame
 from planning.control.recent_past import RecentPast
 from planning.latent_world import LatentWorld
+from planning.safety.observations import refuse_no_observation
 from planning.types import Environment, Plan, Planner, TimeStep
 
 logger = logging.getLogger(__name__)
@@ -183,8 +184,9 @@ class AsynchronousPolicy:
         """Returns the next action at once.
 
         Raises:
-            Exception: what the worker raised, for example FloatingPointError for NaN costs; at
+            Exception: what the worker raised, for example NotFiniteStop for NaN costs; at
                 every call from then on.
+            SafeStop: if the time step is none.
             RuntimeError: if the policy was closed.
             ValueError: if the environment's actions do not say what stands still.
         """
@@ -192,6 +194,7 @@ class AsynchronousPolicy:
             raise RuntimeError("this policy was closed; make a new one for each episode")
         if self._error is not None:
             raise self._error
+        refuse_no_observation(time_step)
         self._begin(environment)
         self._receive()
         self._ask(time_step)

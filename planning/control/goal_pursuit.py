@@ -11,6 +11,7 @@ import torch
 from planning.actions.space import ActionSpec
 from planning.costs import SubGoalProgress, SubGoals
 from planning.latent_world import LatentWorld
+from planning.safety.safe_stop import NotFiniteStop
 from planning.types import Cost, Latent
 
 CostMaker = Callable[[Latent, LatentWorld], Cost]
@@ -149,7 +150,7 @@ def typical_step_distance(world: LatentWorld, now: Latent, action_spec: ActionSp
         action_spec: of the world model's actions.
 
     Raises:
-        FloatingPointError: if no action leads to a finite distance.
+        NotFiniteStop: if no action leads to a finite distance.
     """
     low, high = action_spec.bounds(now.tokens)
     generator = torch.Generator().manual_seed(0)
@@ -160,7 +161,7 @@ def typical_step_distance(world: LatentWorld, now: Latent, action_spec: ActionSp
         distances = world.distance(imagined.tokens[:, 0], now.tokens)
     finite = distances[distances.isfinite()]
     if not len(finite):
-        raise FloatingPointError(
+        raise NotFiniteStop(
             f"all {len(distances)} latents that one action leads to are NaN or infinite; the world "
             "model or the camera frame is broken"
         )

@@ -18,6 +18,8 @@ from planning.control.limited_actions import NO_LIMITS, ActionLimits
 from planning.control.recent_past import RecentPast, memory_of
 from planning.costs import GoalDistance, Reduction, WeightedSum
 from planning.latent_world import LatentWorld
+from planning.safety.observations import refuse_no_observation
+from planning.safety.safe_stop import NotFiniteStop
 from planning.search.rounds import Problem
 from planning.types import Cost, Environment, Goal, Latent, Plan, Planner, TimeStep
 
@@ -183,7 +185,8 @@ class PlanningPolicy:
         Raises:
             ValueError: if the world model does not fit the environment: other actions, another
                 state or another size of frames.
-            FloatingPointError: if latents or all imagined costs are NaN or infinite.
+            SafeStop: if the time step is none, if latents are NaN or infinite, or too few imagined
+                costs are finite.
         """
         problem = self.prepare(environment, time_step)
         if problem is not None:
@@ -222,7 +225,7 @@ class PlanningPolicy:
         """Takes a plan for what `prepare` asked last.
 
         Raises:
-            FloatingPointError: if an action of the plan is NaN or infinite.
+            NotFiniteStop: if an action of the plan is NaN or infinite.
         """
         assert self._seen is not None and self._pursuit is not None
         refuse_not_finite(plan)
@@ -249,6 +252,7 @@ class PlanningPolicy:
         """Encodes the camera frame and notes how far the goal is in latent space, once."""
         assert self._pursuit is not None
         if self._seen is None or self._seen[0] is not time_step:
+            refuse_no_observation(time_step)
             now = self.world.encode(time_step.frame, time_step.state)
             self._seen = time_step, now
             self.latent_distances.append(self._pursuit.distance(now))
@@ -332,9 +336,9 @@ def looked_ahead(
 
 
 def refuse_not_finite(plan: Plan) -> None:
-    """Raises FloatingPointError if an action of the plan is NaN or infinite."""
+    """Raises NotFiniteStop if an action of the plan is NaN or infinite."""
     if not plan.actions.isfinite().all():
-        raise FloatingPointError("the plan has an action that is NaN or infinite; none is executed")
+        raise NotFiniteStop("the plan has an action that is NaN or infinite; none is executed")
 
 
 def _tensor(action: np.ndarray | None, *, like: Latent) -> torch.Tensor | None:

@@ -112,7 +112,7 @@ class PlanningAhead:
         """Sees, imagines what is pending, and plans from there.
 
         Raises:
-            FloatingPointError: if latents, all imagined costs or an action are NaN or infinite.
+            NotFiniteStop: if latents, all imagined costs or an action are NaN or infinite.
         """
         began, pursuit, spec = self._clock(), self._pursuit, self._spec
         now, past = self._look_back(request)

@@ -129,7 +129,7 @@ def run_to_goal(
 
     Raises:
         ValueError: if world, environment and goals do not fit together.
-        FloatingPointError: if latents or all imagined costs are NaN or infinite.
+        NotFiniteStop: if latents or all imagined costs are NaN or infinite.
     """
     if goals.state is None:
         assert goals.frames is not None

@@ -4,7 +4,7 @@ from planning.costs.action_terms import ActionChange, ActionSize
 from planning.costs.constraints import KeepOut, Workspace
 from planning.costs.disagreement import Disagreement
 from planning.costs.distances import L1, L2, Cosine, Distance, distance_named
-from planning.costs.finite import finite_costs
+from planning.costs.finite import finite_costs, trusted_costs
 from planning.costs.goal_distance import GoalDistance
 from planning.costs.imagined_states import StateUnits
 from planning.costs.latent_banks import LatentBank, Mahalanobis, NearestLatents
@@ -43,4 +43,5 @@ __all__ = [
     "Workspace",
     "distance_named",
     "finite_costs",
+    "trusted_costs",
 ]

@@ -22,7 +22,7 @@ from torch import Tensor
 from planning.actions.parameterization import Parameterization, PerStep
 from planning.actions.sampling import ActionDistribution
 from planning.actions.space import ActionSpec
-from planning.costs import finite_costs
+from planning.costs import trusted_costs
 from planning.search.plan_warnings import contrast, plan_warnings
 from planning.search.space import SearchSpace, WarmStart
 from planning.types import Cost, Latent, Plan, WorldModel
@@ -177,7 +177,7 @@ def plan_together(
         ValueError: if the deadline is not positive, if a previous plan does not fit, if the planner
             cannot plan such actions, if the world model has others, or if the planner needs
             gradients and the costs have none.
-        FloatingPointError: if no sequence of the first round has a finite cost.
+        NotFiniteStop: if too few sequences of the first round have a finite cost.
     """
     clock = _Clock(deadline_seconds)
     if not problems:
@@ -289,12 +289,12 @@ class _Progress:
         """Returns costs (samples,) with +inf for all that are not finite, or of no finite actions.
 
         Raises:
-            FloatingPointError: if none is finite, and none ever was.
+            NotFiniteStop: if too few are finite, and none ever was.
         """
         costs = torch.where(actions.isfinite().flatten(1).all(1), costs, torch.nan)
         if self.best_cost < math.inf:
             return torch.where(costs.isfinite(), costs, torch.inf)
-        return finite_costs(costs)
+        return trusted_costs(costs)
 
     def note(self, actions: Tensor, scores: Scores, disagreement: Tensor | None) -> None:
         """Keeps the best of this round, and goes on to the next candidates.

@@ -11,6 +11,7 @@ from torch import Tensor
 from planning.actions.parameterization import PER_STEP, Parameterization, PerStep
 from planning.actions.sampling import ActionDistribution, shift
 from planning.actions.space import ActionSpec
+from planning.safety.safe_stop import RefusedAction
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,9 @@ def _what_is_left(actions: Tensor, executed_steps: int, space: SearchSpace) -> T
             f"{expected}; plan without it"
         )
     if not actions.isfinite().all():
-        raise ValueError("the previous plan has an action that is NaN or infinite; plan without it")
+        raise RefusedAction(
+            "the previous plan has an action that is NaN or infinite; plan without it"
+        )
     spec = space.action_spec
     steps = spec.in_steps(actions.to(space.low))
     rows = steps.movedim(-2, 0).flatten(1)  # (steps, all that are shifted alike)

@@ -322,8 +322,7 @@ def test_costs_that_are_not_finite_at_random_places_never_reach_an_action(
         try:
             plan = problem.solved_by(planner, seed=seed, cost=faulty)
         except FloatingPointError:
-            num_first = len(problem.world.imagined[-1])
-            assert share**num_first > 1e-4  # only where there may be no finite cost at first
+            assert share > 0.8  # only where hardly any cost is finite at first
             continue
         assert_inside(plan.actions, problem.action_spec)
         assert_inside(plan.mean, problem.action_spec)

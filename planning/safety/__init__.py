@@ -1,0 +1,1 @@
+"""What stands between a plan and a robot: reasons to stop, last limits, watchdog, black box."""
