@@ -402,6 +402,7 @@ class _WebStore(_FsspecStore):
     async def _read(self, url: str, start: int, size: int | None, limits: _Limits) -> bytes:
         async with self._answer(url, start, size, limits) as answer:
             if size is None:
+                _refuse_unsaid_end(answer.headers)
                 return await answer.content.read()
             skip = 0 if answer.status == 206 else start  # status 200 sends all from byte 0
             if skip and url not in _ignoring_ranges:
@@ -492,6 +493,13 @@ def _refuse_status(status: int, reason: str | None, start: int) -> None:
         raise RemoteFileRefusedError(said)
     if status not in (200, 206):
         raise _PassingFault(said)
+
+
+def _refuse_unsaid_end(headers: Any) -> None:  # noqa: ANN401
+    """Raises if a whole file comes whose end is where the connection ends: a cut would look so."""
+    is_chunked = "chunked" in headers.get("Transfer-Encoding", "").lower()
+    if "Content-Length" not in headers and not is_chunked:
+        raise _PassingFault("the server does not say how long it is, so a cut would go unnoticed")
 
 
 def _refuse_other_content(status: int, headers: Any, start: int, size: int | None) -> None:  # noqa: ANN401
