@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 MAIN_FAILS_FIRST_SECONDS = 3.0
+LAUNCHER = "JEPA_LAUNCHER_PID"  # tells the ranks that Lightning starts which process did
 OUR_PACKAGES = ("jepa", "planning", "data_pipelines")
 
 # Classes that are named, not imported: importing lightning, torch or wandb takes seconds.
@@ -30,7 +31,7 @@ _EXPECTED_CLASS_NAMES = {
     "OutOfMemoryError",  # torch
     "UsageError",  # wandb
 }
-_OTHER_RANK_ENDED = "Connection closed by peer"  # gloo
+_OTHER_RANK_ENDED = ("Connection closed by peer", "Connection reset by peer")  # gloo
 _STATE_DICT_MISMATCH = "Error(s) in loading state_dict for "
 
 
@@ -113,7 +114,7 @@ def is_expected(error: BaseException) -> bool:
         return True
     if any(kind.__name__ in _EXPECTED_CLASS_NAMES for kind in type(error).__mro__):
         return True
-    told = (_STATE_DICT_MISMATCH, _OTHER_RANK_ENDED)
+    told = (_STATE_DICT_MISMATCH, *_OTHER_RANK_ENDED)
     return isinstance(error, RuntimeError) and any(text in str(error) for text in told)
 
 
@@ -137,7 +138,7 @@ def one_line(error: BaseException) -> str:
     message = str(error)
     if "Original Traceback (most recent call last)" in message:  # torch's data loader workers
         message = message.strip().splitlines()[-1].partition(": ")[2]
-    if _OTHER_RANK_ENDED in message:
+    if any(text in message for text in _OTHER_RANK_ENDED):
         return "another process of this run ended early; its own line says why"
     if _STATE_DICT_MISMATCH in message:
         return _state_dict_mismatch(message)
@@ -178,7 +179,7 @@ def _write_error(message: str) -> None:
 
 def _main_process_ended() -> bool:
     """True if the process that launched this rank ends soon: then it has told the same story."""
-    parent = os.getppid()
+    parent = int(os.environ.get(LAUNCHER, os.getppid()))
     deadline = time.monotonic() + MAIN_FAILS_FIRST_SECONDS
     while time.monotonic() < deadline:
         if os.getppid() != parent:

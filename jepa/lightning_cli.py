@@ -38,6 +38,7 @@ from jepa.checkpoint_saving import AtomicCheckpointIO
 from jepa.command_line import is_interrupt
 from jepa.config_errors import ConfigError, explain, explain_refusal
 from jepa.configs_folder import with_found_configs
+from jepa.lost_rank import RankWatch, mark_launcher
 from jepa.run_lock import RunLock
 from jepa.scaling.report import rate_here, report, run_of
 from jepa.termination import SaveWhenTerminated, WholeUpdateCheckpoint
@@ -72,6 +73,7 @@ def main(argv: list[str]) -> int:
         The exit code.
     """
     _quieten_lightning()
+    mark_launcher()
     if "fsdp2" not in StrategyRegistry:
         StrategyRegistry.register("fsdp2", Fsdp2Strategy, "weights cut over all ranks")
     JepaCLI(
@@ -83,7 +85,7 @@ def main(argv: list[str]) -> int:
         save_config_kwargs={"overwrite": True},
         trainer_defaults={
             "use_distributed_sampler": False,  # the streams know their rank
-            "callbacks": [SaveWhenTerminated(), PredictionFiles()],
+            "callbacks": [SaveWhenTerminated(), RankWatch(), PredictionFiles()],
         },
         auto_configure_optimizers=False,
         parser_class=OneLineErrorParser,
@@ -203,6 +205,9 @@ class JepaCLI(LightningCLI):
             self._prepare_folder()
         try:
             super()._run_subcommand(subcommand)
+        except RuntimeError as error:
+            self._explain_lost_rank(error)
+            raise
         except (KeyboardInterrupt, SystemExit) as stop:
             if not is_interrupt(stop):
                 raise
@@ -294,6 +299,13 @@ class JepaCLI(LightningCLI):
             run_folder.drop_metrics_from(self.folder / "metrics.csv", step=self.resumed_step)
         elif place := run_folder.set_aside_earlier_run(self.verb_folder):
             print(f"set aside      an earlier run of this name: {place}")
+
+    def _explain_lost_rank(self, error: RuntimeError) -> None:
+        """Raises what a broken connection means, if it means that another process was killed."""
+        callbacks: list[Any] = self.trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        stopping = next(one for one in callbacks if isinstance(one, SaveWhenTerminated))
+        watch = next(one for one in callbacks if isinstance(one, RankWatch))
+        watch.explain(error, is_told=stopping.is_told, way_out=self._how_to_go_on())
 
     def _how_to_go_on(self) -> str:
         """Says how a run that was interrupted goes on, if it does."""

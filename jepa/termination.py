@@ -7,14 +7,13 @@ only (a node that is drained) leaves both waiting for the other for ever.
 
 from __future__ import annotations
 
-import signal
-import threading
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 
@@ -28,12 +27,17 @@ class SaveWhenTerminated(Callback):
     def __init__(self) -> None:
         self._is_told = False
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the signal over from Lightning, which restores the earlier handler at the end."""
-        signals = trainer._signal_connector
-        self._is_told, signals.received_sigterm = signals.received_sigterm, False
-        if threading.current_thread() is threading.main_thread():  # no other may set a handler
-            signal.signal(signal.SIGTERM, self._note)
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Gives Lightning our handler to install, so that there is no moment with its own."""
+        self._is_told = False
+        if stage == TrainerFn.FITTING:
+            signals: Any = trainer._signal_connector
+            signals._sigterm_notifier_fn = self.note
+
+    @property
+    def is_told(self) -> bool:
+        """True if this process has got the signal."""
+        return self._is_told
 
     def on_train_batch_end(
         self,
@@ -59,7 +63,8 @@ class SaveWhenTerminated(Callback):
         if isinstance(regular, ModelCheckpoint) and regular.dirpath:
             trainer.save_checkpoint(Path(regular.dirpath) / "last.ckpt")
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Is the handler: notes the signal, and nothing else."""
         self._is_told = True
 
 
