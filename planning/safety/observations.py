@@ -46,6 +46,9 @@ class ObservationLimits:
             )
 
 
+USUAL_LIMITS = ObservationLimits()
+
+
 class ObservationGuard:
     """Looks at every time step of an episode before anything is made of it.
 
@@ -60,7 +63,7 @@ class ObservationGuard:
 
     def __init__(
         self,
-        limits: ObservationLimits = ObservationLimits(),
+        limits: ObservationLimits = USUAL_LIMITS,
         *,
         needs_time: bool = False,
         clock: Callable[[], float] = time.monotonic,
@@ -99,7 +102,7 @@ class ObservationGuard:
 
     def _check_time(self, captured: float | None) -> None:
         if captured is None:
-            if self.needs_time:
+            if self.needs_time or self._captured is not None:
                 _stop("the frame does not say when it was captured; give captured_seconds")
             return
         if not math.isfinite(captured):

@@ -18,7 +18,7 @@ Reason = Literal[
 ]
 
 
-class SafeStop(Exception):  # noqa: N818 - no fault of the program: the answer is to stand still
+class SafeStop(Exception):
     """There is no action that should be executed: the robot is to stand still.
 
     Args:

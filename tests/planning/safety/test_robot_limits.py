@@ -1,0 +1,140 @@
+"""What is sent is inside the box, the rate and the workspace, whatever was asked for."""
+
+import math
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from planning.actions.limits import NormLimit
+from planning.actions.space import ActionSpec
+from planning.safety.robot_limits import LastFilter, RobotLimits, longest_step
+from planning.safety.safe_stop import RefusedAction, SafeStop
+
+SPEC = ActionSpec(
+    ("dx", "dy"), ("metre/step",) * 2, (-0.5, -0.5), (0.5, 0.5),
+    norm_limits=(NormLimit(("dx", "dy"), 0.6),),
+)  # fmt: skip
+LONG = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it")
+
+
+def asked_for(generator):
+    """Any action: usual, huge, tiny, of another type; now and then none at all."""
+    values = [0.0, 5e-324, -5e-324, 1e-40, 1e308, -1e308, 3.5e38, 1e9, -0.3, 0.5, -0.5]
+    kind = generator.integers(6)
+    if kind < 2:
+        return generator.choice(values, 2)
+    if kind == 2:
+        return generator.normal(size=2) * 10.0 ** generator.integers(-3, 6)
+    if kind == 3:
+        return generator.normal(size=2).astype(generator.choice(["f2", "f4", "f8", "i8", "i1"]))
+    if kind == 4:  # pushes always into the same corner
+        return np.array([1e9, 1e9])
+    return [
+        np.array([np.nan, 0.0]), np.array([0.0, np.inf]), np.zeros(3), np.zeros((1, 2)),
+        np.array(["a", "b"]), np.array([None, 1.0]), np.array([1j, 0]), None, 0.5, [],
+    ][generator.integers(10)]  # fmt: skip
+
+
+@pytest.mark.parametrize("num_actions", [300, pytest.param(10_000, marks=LONG)])
+def test_whatever_is_asked_what_is_sent_keeps_box_norm_rate_and_workspace(
+    robot_limits, num_actions
+):
+    """Seen to fail without the braking distance: it goes 0.1 m beyond its wall."""
+    last_filter = LastFilter(SPEC, robot_limits, ("x", "y"))
+    generator, last, place, num_refused = np.random.default_rng(0), np.zeros(2), np.zeros(2), 0
+    for _ in range(num_actions):
+        try:
+            sent = last_filter(asked_for(generator), last=last, state=place)
+        except RefusedAction:
+            num_refused += 1
+            continue
+        assert sent.dtype == np.float32 and sent.shape == (2,) and np.isfinite(sent).all()
+        assert (np.abs(sent) <= 0.5).all() and np.linalg.norm(sent) <= 0.6 + 1e-6
+        assert (np.abs(sent - last) <= np.array([0.2, 0.1]) + 1e-6).all()
+        place, last = place + sent, sent
+        assert (place >= [-1 - 1e-5, -0.5 - 1e-5]).all() and (place <= [1 + 1e-5, 2 + 1e-5]).all()
+    assert num_refused > num_actions / 10 and last_filter.num_changed > num_actions / 3
+
+
+@pytest.mark.parametrize(("distance", "change"), [(1.0, 0.1), (0.35, 0.1), (3.0, 1.0), (0.01, 5.0)])
+def test_from_the_longest_step_one_comes_to_rest_just_before_the_wall(distance, change):
+    step = longest_step(distance, change)
+    covered = sum(max(0.0, step - number * change) for number in range(1000))
+    assert covered == pytest.approx(distance, rel=1e-4)
+    assert longest_step(-0.1, change) == 0.0
+
+
+def test_a_robot_seen_outside_of_its_workspace_is_stopped(robot_limits):
+    last_filter = LastFilter(SPEC, robot_limits, ("x", "y"))
+    last_filter.refuse_outside(np.array([1.0, -0.5], np.float32))
+    with pytest.raises(SafeStop, match=r"stopped \(workspace\): state 0 is 1.1, outside -1 to 1"):
+        last_filter.refuse_outside(np.array([1.1, 0.0], np.float32))
+
+
+GOOD = {"max_change": {"dx": 0.2, "dy": 0.1}, "workspace": {"x": (-1, 1)}}
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"max_change": {"dx": math.nan, "dy": 1}}, "max_change of 'dx' must be above 0, got nan"),
+        ({"max_change": {"dx": -1, "dy": 1}}, "must be above 0, got -1"),
+        ({"max_change": {"dx": True, "dy": 1}}, "must be above 0, got True"),
+        ({"max_change": {"dx": "0.2", "dy": 1}}, "must be above 0, got '0.2'"),
+        ({"max_change": {"dx": 1}}, "max_change says nothing of dy"),
+        ({"max_change": {"dx": 1, "dz": 1}}, "no 'dz'; there are: dx, dy"),
+        ({"workspace": {"x": (1, -1)}}, "workspace of 'x' must be two finite numbers, low < high"),
+        ({"workspace": {"x": (0, math.nan)}}, "low < high, got"),
+        ({"workspace": {"x": (0, math.inf)}}, "low < high, got"),
+        ({"workspace": {"x": 3}}, "low < high, got 3"),
+        ({"workspace": {"xx": (0, 1)}}, "no 'xx'; did you mean 'x'"),
+        ({"moved_by": {"y": "dy"}}, "moved_by: there is no 'y'"),
+        ({"moved_by": {"x": "dxx"}}, "there is no 'dxx'; did you mean 'dx'"),
+    ],
+)
+def test_limits_that_are_none_are_refused_before_anything_moves(change, match):
+    with pytest.raises(ValueError, match=match):
+        LastFilter(SPEC, RobotLimits(**{**GOOD, **change}), ("x", "y"))
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("max_chnage: {dx: 1}", "no 'max_chnage'; did you mean 'max_change'"),
+        ("max_change: {dx: 1, dy: 1}", "says nothing of workspace; a robot needs limits"),
+        ("workspace: {x: [0, 1]}", "says nothing of max_change; a robot needs limits"),
+        ("max_change: 3\nworkspace: {x: [0, 1]}", "max_change must hold one `name: value` a line"),
+        ("max_change: {dx: .nan, dy: 1}\nworkspace: {x: [0, 1]}", "must be above 0, got nan"),
+        ("- 3", "must hold limits"),
+        ("", "must hold limits"),
+    ],
+)
+def test_a_typo_in_a_file_of_limits_stops_the_program(tmp_path, text, match):
+    path = tmp_path / "limits.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=match):
+        RobotLimits.load(path)
+
+
+def test_a_file_of_limits_means_what_it_says(tmp_path):
+    path = tmp_path / "limits.yaml"
+    path.write_text("max_change: {dx: 0.2, dy: .inf}\nworkspace: {x: [-1, 1]}\nmoved_by: {x: dx}\n")
+    last_filter = LastFilter(SPEC, RobotLimits.load(path), ("x", "y"))
+    sent = last_filter(np.array([9.0, 0.3]), last=np.zeros(2), state=np.array([0.95, 0.0]))
+    assert sent == pytest.approx([0.05, 0.3], abs=1e-6)
+
+
+@pytest.mark.parametrize("spec", [None, "(-1, 1)", {"low": -1}])
+def test_an_environment_without_limits_is_refused(spec):
+    with pytest.raises(ValueError, match="a robot without limits is refused"):
+        LastFilter(spec, None, ())
+
+
+def test_choices_are_sent_as_they_are_or_not_at_all():
+    spec = replace(SPEC, low=(0.0,) * 2, high=(1.0,) * 2, kind="one_hot", norm_limits=())
+    choices = LastFilter(spec, None, ())
+    assert choices([0, 1], last=np.array([1, 0]), state=np.zeros(0)).tolist() == [0, 1]
+    with pytest.raises(RefusedAction, match="exactly one 1"):
+        choices([1, 1], last=np.array([1, 0]), state=np.zeros(0))
