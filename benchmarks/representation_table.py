@@ -11,7 +11,8 @@ trajectories that were not trained on:
 - the direction of motion by the attentive, the linear and the nearest-neighbour probe. The shape
   starts anywhere and its frame's sides are joined, so that a single frame tells nothing: the row
   "one frame" is the proof.
-- the shape's place at the end of a trajectory's window by the linear probe on the mean token.
+- the shape's place at the end of a trajectory's window by the attentive and the linear probe. The
+  attentive probe of raw pixels is as wide as a tubelet of pixels: leave it out there if in a hurry.
 
 Beside it: the same encoder untrained, pixels, and EfficientNet-Lite0 trained on ImageNet, frame by
 frame, if its package is installed (--baselines leaves it out). A recipe is found on seeds that are
@@ -100,7 +101,7 @@ def main() -> None:
     encoder = arguments.encoder
     if encoder is None:
         encoder = pretrain(folder, steps=arguments.steps, seed=arguments.seed)
-    report = {}
+    report = known(folder / "table.json")
     for question in questions(folder, depth=arguments.depth, epochs=arguments.epochs):
         if question.name not in arguments.only:
             continue
@@ -109,6 +110,11 @@ def main() -> None:
         print(f"\n{question.name}\n{table(rows)}", flush=True)
         report[question.name] = [row.to_json() for row in rows]
         (folder / "table.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def known(path: Path) -> dict[str, list]:
+    """Returns what earlier runs in this folder found; a run may ask some of the questions only."""
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def answers(
@@ -144,6 +150,7 @@ def questions(folder: Path, *, depth: int, epochs: int) -> list[Question]:
     sweep = replace(SWEEP, epochs=epochs)
     return [
         Question("state, linear", state, Probe("linear")),
+        Question("state, attentive", state, Probe("attentive", sweep=sweep, depth=depth)),
         Question("motion, linear", motion, Probe("linear")),
         Question("motion, knn", motion, Probe("knn")),
         Question("motion, attentive", motion, Probe("attentive", sweep=sweep, depth=depth)),

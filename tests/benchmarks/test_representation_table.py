@@ -21,7 +21,7 @@ def benchmark():
 def test_no_question_is_scored_on_what_was_trained_on(benchmark):
     questions = benchmark.questions(Path("here"), depth=2, epochs=3)
     assert [question.name for question in questions] == [
-        "state, linear", "motion, linear", "motion, knn", "motion, attentive",
+        "state, linear", "state, attentive", "motion, linear", "motion, knn", "motion, attentive",
     ]  # fmt: skip
     for question in questions:
         assert question.data.test not in (None, question.data.train, "here/shards")
@@ -35,6 +35,12 @@ def test_the_encoder_that_is_trained_sees_the_clips_that_it_is_asked_about(bench
     for name in ("clip_length_frames", "image_size"):
         assert encoder[name] == data[name] == benchmark.CLIP[name]
     assert model["predictor"]["init_args"]["encoder_dim"] == encoder["dim"]
+
+
+def test_what_an_earlier_run_found_is_kept(benchmark, tmp_path):
+    assert benchmark.known(tmp_path / "table.json") == {}
+    (tmp_path / "table.json").write_text('{"motion, knn": []}')
+    assert benchmark.known(tmp_path / "table.json") == {"motion, knn": []}
 
 
 @pytest.mark.slow
