@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
+from jepa.config_text import check_config_text
+
 PACKAGE = Path(__file__).resolve().parent
 CANDIDATES = (PACKAGE.parent / "configs", PACKAGE / "configs")  # a clone, a wheel
 
@@ -51,12 +53,22 @@ def find_config(name: str) -> Path:
 
 
 def with_found_configs(arguments: Sequence[str]) -> list[str]:
-    """The arguments with every `--config NAME` (also -c, --config=NAME) as a path that exists."""
+    """The arguments with every `--config NAME` (also -c, --config=NAME) as a path that exists.
+
+    Raises:
+        FileNotFoundError: there is no such file; names the closest ones.
+        ValueError: a file is no config; see `check_config_text`.
+    """
     found = list(arguments)
     for index, argument in enumerate(arguments):
         follows_flag = index > 0 and arguments[index - 1] in ("-c", "--config")
         if follows_flag and not argument.startswith("-"):
-            found[index] = str(find_config(argument))
+            found[index] = _checked(find_config(argument))
         elif argument.startswith("--config="):
-            found[index] = f"--config={find_config(argument.partition('=')[2])}"
+            found[index] = f"--config={_checked(find_config(argument.partition('=')[2]))}"
     return found
+
+
+def _checked(path: Path) -> str:
+    check_config_text(path)
+    return str(path)

@@ -74,3 +74,10 @@ def test_links_between_pages_lead_somewhere():
             if not (page.parent / target).exists():
                 broken.append(f"{page.relative_to(ROOT)}: {target}")
     assert broken == []
+
+
+def test_the_files_that_the_security_page_names_are_there():
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    files = re.findall(r"`((?:tests|data_pipelines|jepa|planning)/[\w/.]+)`", text)
+    assert len(files) > 10
+    assert [file for file in files if not (ROOT / file).exists()] == []

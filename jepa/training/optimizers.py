@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -29,8 +30,8 @@ def adamw(
         ValueError: if nothing would be learned: the learning rate is not positive, or no parameter
             is trainable.
     """
-    if not learning_rate > 0:
-        raise ValueError(f"learning_rate must be positive, got {learning_rate}")
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     if not parameters:
         raise ValueError("no parameter is trainable: all of them are frozen")

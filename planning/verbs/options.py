@@ -302,15 +302,12 @@ def options_of_config(name: str, *, verb: argparse.ArgumentParser) -> list[str]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no mapping, or has a key that is no option.
+        ValueError: if it is no mapping, or has a key that is no option or is there twice.
     """
-    import yaml
+    from planning.benchmarking.strict_reading import read_yaml
 
     path = _find_config(name)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path.read_bytes(), where=str(path))
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold options, one `name: value` a line")
     known = {string[2:] for action in verb._actions for string in action.option_strings}
