@@ -24,7 +24,7 @@ test: $(INSTALLED)    ## All tests
 
 test-reliability: $(INSTALLED)    ## Faults at full size: kills, damage, poison, deadlines; half an hour
 	LONG_TESTS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal \
-	    tests/reliability tests/test_killed_training.py
+	    tests/reliability
 
 check: $(INSTALLED)    ## What the continuous integration asks besides the tests
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ process, where it is counted and named.
 from __future__ import annotations
 
 import logging
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -183,7 +184,7 @@ class CountingLoader(DataLoader):
             dataset,
             batch_sampler=batch_sampler,
             collate_fn=_collate_and_count,
-            worker_init_fn=partial(show_life_in, self._signs_of_life) if num_workers else None,
+            worker_init_fn=partial(_begin_to_read, self._signs_of_life) if num_workers else None,
             num_workers=num_workers,
             prefetch_factor=prefetch_factor if num_workers else None,
             persistent_workers=num_workers > 0,
@@ -224,6 +225,8 @@ class CountingLoader(DataLoader):
                 if not str(error).startswith("DataLoader timed out"):
                     raise
                 if int(self._signs_of_life) == before:
+                    for worker in getattr(batches, "_workers", ()):
+                        worker.kill()  # it listens to nothing else, and we would wait for its end
                     raise TimeoutError(
                         f"no reading process showed a sign of life for {self.timeout:g} s: a "
                         "decoder or the disk hangs; isolate_decoding: true bounds decoders"
@@ -245,6 +248,15 @@ class CountingLoader(DataLoader):
                 before,
                 self.data_fingerprint,
             )
+
+
+def _begin_to_read(signs_of_life: torch.Tensor, worker_id: int) -> None:
+    """Makes a reading process show life, and leave a SIGTERM to the process that it reads for.
+
+    Schedulers send it to all processes of a job; the run then saves, and needs its batch to do so.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    show_life_in(signs_of_life, worker_id)
 
 
 def collate(samples: Sequence[Any]) -> ClipBatch | TrajectoryBatch | NothingUsable:

@@ -42,7 +42,7 @@ def check_checkpoint(path: Path, *, resumes: bool, option: str = "--ckpt_path") 
         raise ValueError(f"{path} is a folder; {option} takes a .ckpt file of `jepa fit`")
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
-    content = _read(path)
+    content = read_content(path)
     keys = KEYS + KEYS_TO_RESUME if resumes else KEYS
     missing = [key for key in keys if not isinstance(content, dict) or key not in content]
     if missing:
@@ -82,12 +82,21 @@ def previous_of(path: Path) -> Path:
     return path.with_name(path.name + PREVIOUS)
 
 
-def _read(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
+def read_content(path: Path, *, mapped: bool = True) -> Any:  # noqa: ANN401 - what the file holds
+    """Reads a file of torch that is not damaged; no code in it is run.
+
+    Args:
+        path: the file.
+        mapped: read tensors when they are used.
+
+    Raises:
+        ValueError: it is damaged, something else, or wants to run code.
+    """
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} cannot be read as a checkpoint: not a whole torch file")
     refuse_damage(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         wants = f" ({found[1]})" if found else ""

@@ -10,23 +10,18 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 import shutil
-import socket
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from jepa.checkpoint_digest import refuse_damage, write_sealed
-from jepa.checkpoint_file import previous_of
+from jepa.checkpoint_file import previous_of, read_content
+from jepa.partial_files import partial_of, sweep, sync_file
 
-PARTIAL = ".partial-"
-SECONDS_OF_A_SAVE = 3600  # an older partial file of another machine is of a dead process
 logger = logging.getLogger(__name__)
 
 
@@ -81,13 +76,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         map_location: Callable | None = None,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Reads a checkpoint that is not damaged; whatever is asked for, no code in it is run.
+        """Reads a checkpoint to the CPU; whatever is asked for, no code in it is run.
 
         Raises:
-            ValueError: it is damaged.
+            ValueError: it is damaged, or something else.
         """
-        refuse_damage(Path(path))
-        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        return read_content(Path(path), mapped=False)
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Removes a checkpoint, and its previous one; nothing, while the last save has failed."""
@@ -99,7 +93,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def _write(self, checkpoint: dict[str, Any], target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = _partial_of(target)
+        partial = partial_of(target)
         try:
             with partial.open("wb") as file:
                 write_sealed(checkpoint, file)
@@ -108,7 +102,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             _read_back(partial)
             self._keep_previous(target)
             os.replace(partial, target)
-            _sync_folder(target.parent)
+            sync_file(target.parent)
         finally:
             partial.unlink(missing_ok=True)
         self._good[target] = _identity(target)
@@ -117,7 +111,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Gives the file that is to be replaced a second name, unless it is damaged."""
         if not target.is_file() or not self._is_good(target):
             return
-        link = _partial_of(previous_of(target))
+        link = partial_of(previous_of(target))
         try:
             link.unlink(missing_ok=True)
             os.link(target, link)
@@ -153,19 +147,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         )
 
 
-def sweep(folder: Path) -> None:
-    """Removes files in a folder that processes were writing when they died."""
-    for path in folder.glob(f"*{PARTIAL}*"):
-        host, _, pid = path.name.rpartition(PARTIAL)[2].rpartition("-")
-        if host in ("", _host()):  # without a host: of an earlier version
-            is_dead = not _is_alive(int(pid)) if pid.isdigit() else False
-        else:
-            is_dead = time.time() - path.stat().st_mtime > SECONDS_OF_A_SAVE
-        if is_dead:
-            path.unlink(missing_ok=True)
-            logger.warning("removed %s, which a process that died was writing", path)
-
-
 def num_bytes_of(content: object) -> int:
     """Returns the bytes of all tensors in nested containers, each memory counted once."""
     found: dict[int, int] = {}
@@ -190,35 +171,6 @@ def _read_back(path: Path) -> None:
         refuse_damage(path)
     except ValueError as error:
         raise OSError(errno.EIO, "what is on the disk is not what was written") from error
-
-
-def _partial_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}{PARTIAL}{_host()}-{os.getpid()}")
-
-
-def _host() -> str:
-    return re.sub(r"[^\w.]", "_", socket.gethostname())
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """Puts a rename on the disk, where a folder can be opened."""
-    if os.name != "posix":
-        return
-    place = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(place)
-    finally:
-        os.close(place)
 
 
 def _that_exists(folder: Path) -> Path:

@@ -78,7 +78,6 @@ TESTS_OF_THE_WHOLE = {
     "test_bad_input.py",
     "test_docs.py",
     "test_house.py",
-    "test_killed_training.py",
     "test_packaging.py",
 }
 FAULTS_ACROSS_MODULES = "reliability"  # the folder of tests that break one part and watch another

@@ -294,7 +294,7 @@ def test_ci_runs_every_long_test():
     """By `-m long`, which knows them by what they skip for; the folder of faults as a whole."""
     run = (ROOT / ".ci/run").read_text().replace("\\\n", " ")
     (long,) = (line for line in run.splitlines() if line.startswith("LONG_TESTS=1"))
-    apart = ["tests/reliability", "tests/test_killed_training.py"]
+    apart = ["tests/reliability"]
     assert "-m long" in long and re.findall(r"--ignore (\S+)", long) == apart
     assert re.findall(r" (tests/\S+)", long) == apart  # no list that a file could be missing from
     makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")

@@ -255,7 +255,8 @@ def serve(decoder: type[VideoDecoder], shared: int) -> None:
 
 def main(argv: list[str]) -> None:
     """Starts the child: module and class of the decoder, the shared file, the memory limit."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; we end when it does
+    for number in (signal.SIGINT, signal.SIGTERM):  # are for the parent; we end when it does
+        signal.signal(number, signal.SIG_IGN)
     module, class_name, shared, memory_gibibytes = argv
     decoder = getattr(importlib.import_module(module), class_name)
     _limit_memory(float(memory_gibibytes))

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from jepa.checkpoints.folder_writing import WEIGHTS
 from jepa.checkpoints.huggingface_names import State
+from jepa.checkpoints.manifest import refuse_damage
 
 INDEX, PICKLED = "model.safetensors.index.json", "pytorch_model.bin"
 
@@ -31,8 +32,9 @@ def _read_shards(index: Path) -> State:
     try:
         places = json.loads(index.read_text())["weight_map"]
         shards = sorted(set(places.values()))
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{index} is no index of shards: {error!r}") from error
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__} {error}"[:100]
+        raise ValueError(f"{index} is no index of shards: {reason}") from error
     weights: State = {}
     for shard in shards:
         if Path(shard).name != shard:
@@ -44,6 +46,7 @@ def _read_shards(index: Path) -> State:
 
 
 def _read_file(path: Path) -> State:
+    refuse_damage(path)
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}

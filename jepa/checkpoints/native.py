@@ -16,7 +16,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from jepa.checkpoints.folder_writing import CONFIG, WEIGHTS, write_folder
+from jepa.checkpoints.finite_weights import refuse_what_is_not_finite
+from jepa.checkpoints.folder_writing import CONFIG, WEIGHTS, finish_writing, write_folder
+from jepa.checkpoints.manifest import refuse_damage
 from jepa.checkpoints.model_card import model_card
 from jepa.checkpoints.shipped import resolve_checkpoint
 from jepa.models.conv_encoder import ConvEncoder
@@ -200,11 +202,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Reads config.json of a folder, ours or another's.
 
     Raises:
-        ValueError: if it is no JSON object.
+        ValueError: if it is no JSON object, or not the one that was written.
     """
+    refuse_damage(folder / CONFIG)
     try:
         config = json.loads((folder / CONFIG).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{folder / CONFIG} is not JSON: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{folder / CONFIG} must hold an object, got {config!r}")
@@ -230,7 +233,7 @@ def load_weights(
         names: what a weight is called in `source`, where it has another name there.
 
     Raises:
-        ValueError: if names or shapes differ.
+        ValueError: if names or shapes differ, or a number is not finite.
     """
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
@@ -248,6 +251,7 @@ def load_weights(
                 f"{source} does not fit {CONFIG}: {theirs.get(name, name)} is {found[name]}, "
                 f"not {shape}"
             )
+    refuse_what_is_not_finite(weights, source=source)
     model.load_state_dict(weights, assign=True)
     _complete(model)
 
@@ -329,6 +333,7 @@ def _find(folder: Path, kinds: list[str]) -> Path:
     others = {}
     for kind in kinds:
         for candidate in (folder.resolve(), folder.resolve() / KINDS[kind]):
+            finish_writing(candidate)
             if not (candidate / CONFIG).is_file():
                 continue
             config = read_config(candidate)
@@ -347,6 +352,7 @@ def _find(folder: Path, kinds: list[str]) -> Path:
 
 def _read_weights(path: Path, *, prefix: str = "") -> dict[str, Tensor]:
     """Reads the tensors whose names begin with `prefix`, named without it."""
+    refuse_damage(path)
     try:
         with safe_open(path, framework="pt") as file:
             names = [name for name in file.keys() if name.startswith(prefix)]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pickle
 import re
 import struct
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from jepa.checkpoint_digest import refuse_damage
 
 # torch.load raises each of these on some torn or foreign file: its unpickler checks nothing first.
 UNREADABLE = (
@@ -22,6 +25,7 @@ UNREADABLE = (
     AttributeError,
     AssertionError,
     struct.error,
+    tarfile.TarError,
     zipfile.BadZipFile,
 )
 
@@ -44,6 +48,10 @@ def open_checkpoint(path: str | Path) -> dict[Any, Any]:
         raise FileNotFoundError(f"no file {path}")
     try:
         is_zip = zipfile.is_zipfile(path)
+        if is_zip and path.suffix == ".ckpt":
+            refuse_damage(path)
+        if not is_zip and tarfile.is_tarfile(path):  # of torch 0.1; torch would unpack it on disk
+            raise ValueError("a tar archive")
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         if found := re.search(r"GLOBAL (\S+)", str(error)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from jepa.checkpoints.folder_writing import finish_writing
 from jepa.checkpoints.native import KINDS, AnyModel, load_model, read_config
 
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".tar", ".bin", ".ckpt")
@@ -88,6 +89,7 @@ def _read_file(path: Path) -> AnyModel:
 
 def is_huggingface(folder: Path) -> bool:
     """True if a folder's config is one of transformers."""
+    finish_writing(folder)
     if not (folder / "config.json").is_file():
         return False
     config = read_config(folder)

@@ -6,11 +6,11 @@ download, or changed, is not taken for the one that was measured.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 from jepa.checkpoints.folder_writing import CONFIG, WEIGHTS
+from jepa.checkpoints.manifest import sha256_of
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 MANIFEST = "manifest.json"
@@ -61,11 +61,6 @@ def write_manifest(root: Path = CHECKPOINTS) -> Path:
     path = root / MANIFEST
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return path
-
-
-def sha256_of(path: Path) -> str:
-    """Returns the hash of a file's bytes, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _manifest(root: Path) -> dict[str, dict[str, str]]:

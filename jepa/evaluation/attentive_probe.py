@@ -20,7 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from jepa.checkpoints.folder_writing import CONFIG, WEIGHTS, write_folder
+from jepa.checkpoints.folder_writing import CONFIG, WEIGHTS, finish_writing, write_folder
+from jepa.checkpoints.manifest import refuse_damage
+from jepa.checkpoints.native import read_config
 from jepa.evaluation.feature_store import FeatureSet
 from jepa.evaluation.head_training import Sweep, swept_probe
 from jepa.evaluation.probe_result import ProbeResult, Splits
@@ -144,10 +146,12 @@ def load_probe(folder: str | Path) -> tuple[Classifier, dict[str, Any]]:
         ValueError: if the files do not fit together.
     """
     folder = Path(folder)
+    finish_writing(folder)
     if not (folder / CONFIG).is_file():
         raise FileNotFoundError(f"no probe at {folder}: it has no {CONFIG}")
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        config = read_config(folder)
+        refuse_damage(folder / WEIGHTS)
         settings = dict(config["probe"])
         num_classes = settings.pop("num_classes")[LABEL]
         settings.pop("norm_eps", None)

@@ -52,18 +52,24 @@ class MaskSampler(ABC):
 def mask_generator(seed: int, step: int, rank: int, *, device: torch.device) -> Generator:
     """Returns the generator of one training step on one rank: a pure function of its arguments.
 
-    The three are hashed, because a generator on the CPU looks at the low 32 bits of its seed only:
-    there, a sum of their multiples would give each rank what another rank had, some steps later.
-    Two hashes share these bits by chance once in 4e9 pairs.
-
     Args:
         seed: of the run, any integer.
         step: any integer.
         rank: any integer.
         device: where the generator draws.
     """
+    return Generator(device=device).manual_seed(step_seed(seed, step, rank))
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Returns the seed of what is drawn in one training step on one rank, in [0, 2^63).
+
+    The three are hashed, because a generator on the CPU looks at the low 32 bits of its seed only:
+    there, a sum of their multiples would give each rank what another rank had, some steps later.
+    Two hashes share these bits by chance once in 4e9 pairs.
+    """
     digest = hashlib.blake2b(f"{seed}, {step}, {rank}".encode(), digest_size=8).digest()
-    return Generator(device=device).manual_seed(int.from_bytes(digest, "little") % 2**63)
+    return int.from_bytes(digest, "little") % 2**63
 
 
 def refuse_wrong_size(batch: int, grid: tuple[int, int, int]) -> None:

@@ -39,9 +39,14 @@ class Standardization(nn.Module):
         if self.training:
             mean, variance = self._statistics(features.flatten(0, -2))
             with torch.no_grad():
-                self.mean.lerp_(mean.to(self.mean), self.momentum)
-                self.variance.lerp_(variance.to(self.variance), self.momentum)
+                self._follow(self.mean, mean)
+                self._follow(self.variance, variance)
         return (features - mean) * (variance + self.eps).rsqrt()
+
+    def _follow(self, average: Tensor, newest: Tensor) -> None:
+        """Moves a running average; what is no number would stay in it for ever, so it is left."""
+        newest = newest.to(average)
+        average.lerp_(torch.where(newest.isfinite(), newest, average), self.momentum)
 
     def _statistics(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of the joined rows; mean first, as a difference of squares is inexact.

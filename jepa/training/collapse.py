@@ -184,6 +184,14 @@ class CollapseMonitor:
         """True at the first step, and at the last of every n, which is the one that is logged."""
         return is_due(step, every_n_steps=self.every_n_steps)
 
+    def state_dict(self) -> dict[str, int]:
+        """Returns what a resumed run has to know; it warns anew, as its log is a new one."""
+        return {"bad_in_a_row": self._bad_in_a_row}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Takes what `state_dict` gave."""
+        self._bad_in_a_row = state["bad_in_a_row"]
+
     def measure(
         self,
         tokens: Tensor,

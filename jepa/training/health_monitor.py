@@ -143,12 +143,12 @@ class HealthMonitor(Callback):
             self._tell(judgement, step, device=watched.tokens.device)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a resumed run goes on with: how it was before training."""
-        return {"before": self._before}
+        """Returns what a resumed run goes on with: how it was before training, and lately."""
+        return {"before": self._before, "bad_in_a_row": self._bad_in_a_row}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes what `state_dict` gave."""
-        self._before = state_dict["before"]
+        self._before, self._bad_in_a_row = state_dict["before"], state_dict["bad_in_a_row"]
 
     def _share_of_time(self, began_at: float) -> dict[str, float]:
         now, before = time.perf_counter(), self._ended_at

@@ -148,6 +148,11 @@ class JointTraining(DynamicsTraining):
         return [*parts, *([] if self.action_head is None else [self.action_head])]
 
     @property
+    def watches(self) -> dict[str, Any]:
+        """What remembers earlier steps: the measures of collapse too."""
+        return {**super().watches, "collapse_monitor": self.collapse}
+
+    @property
     def architecture(self) -> dict[str, dict[str, Any]]:
         """The settings of encoder, latent space and dynamics."""
         return {"encoder": self.encoder.config, **super().architecture}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,20 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
+from jepa.masking.base import step_seed
 from jepa.training.gradients import GradientClipping, drop_gradients, gradient_norm
 from jepa.training.learning_rate_scaling import LearningRateScaling
 from jepa.training.loss_policy import LossPolicy, LossWatch
 from jepa.training.model_blocks import checkpoint_blocks, compile_blocks
 from jepa.training.optimizers import adamw
 from jepa.training.schedules import Schedule, WarmupCosine
-from jepa.training.sharding import shard_over
+from jepa.training.sharding import is_sharded, shard_over
 from jepa.training.starting_weights import (
     read_checkpoint,
     refuse_another_architecture,
     refuse_other_weights,
 )
+from jepa.training.state_list import note_entries, refuse_other_entries
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +69,8 @@ class OptimizedModule(L.LightningModule):
         compiles_blocks: bool = False,
     ) -> None:
         super().__init__()
-        if not learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
+        if not 0 < learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
         if not weight_decay >= 0:
             raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
@@ -96,6 +99,11 @@ class OptimizedModule(L.LightningModule):
     def architecture(self) -> dict[str, dict[str, Any]]:
         """Returns the settings of each part, which a checkpoint keeps to tell misfits from."""
         return {}
+
+    @property
+    def watches(self) -> dict[str, Any]:
+        """Returns what remembers earlier steps, by the name it is saved under."""
+        return {"loss_watch": self.loss_watch}
 
     def after_update(self) -> None:
         """Does what follows an update of the weights; not called where one was skipped."""
@@ -149,6 +157,15 @@ class OptimizedModule(L.LightningModule):
                 *(batches % together, together, batches, together),
             )
 
+    def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
+        """Makes what dropout draws a pure function of (seed, step, rank), as masks are.
+
+        Lightning saves no state of torch's generator: without this, a resumed run drops others.
+        """
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress
+        seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))  # as seed_everything was told
+        torch.manual_seed(step_seed(seed, progress.total.processed, self.global_rank))
+
     def on_train_batch_end(self, *_: object) -> None:
         """Lets a run that has to stop (max_time) go on until the accumulated gradient is used.
 
@@ -182,7 +199,9 @@ class OptimizedModule(L.LightningModule):
         total = torch.stack(list(norms.values())).norm()
         overflows = self._scales_losses and not total.isfinite().item()
         judged = torch.zeros_like(total) if overflows else total  # the loss scaler's own affair
-        allowed = self.loss_watch.allows_update(judged, step=self.global_step)
+        allowed = self.loss_watch.allows_update(
+            judged, step=self.global_step, last_checkpoint=newest_checkpoint(self.trainer)
+        )
         self._update_is_skipped = overflows or not allowed
         for name, module in modules.items():
             if self._update_is_skipped:
@@ -194,20 +213,29 @@ class OptimizedModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what weights and optimizer do not tell; the arguments are told by the config."""
         checkpoint.pop(self.CHECKPOINT_HYPER_PARAMS_KEY, None)
-        checkpoint["loss_watch"] = self.loss_watch.state_dict()
+        for name, watch in self.watches.items():
+            checkpoint[name] = watch.state_dict()
         checkpoint["architecture"] = self.architecture
+        note_entries(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on from a checkpoint of the same architecture."""
-        if self.trainer.state.fn == TrainerFn.FITTING:
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        if is_sharded(self):  # the strategy has taken weights and moments out, and refuses misfits
+            refuse_another_architecture(
+                checkpoint.get("architecture"), self.architecture, source="the checkpoint"
+            )
+        else:
             self.refuse_to_resume(checkpoint)
-        if "loss_watch" in checkpoint:
-            self.loss_watch.load_state_dict(checkpoint["loss_watch"])
+        for name, watch in self.watches.items():
+            watch.load_state_dict(checkpoint[name])
 
     def refuse_to_resume(self, checkpoint: dict[str, Any]) -> None:
-        """Raises if a checkpoint is of another architecture; on the first setting that differs."""
+        """Raises if a checkpoint is of another architecture, or has not all that it had."""
         theirs = checkpoint.get("architecture")
         refuse_another_architecture(theirs, self.architecture, source="the checkpoint")
+        refuse_other_entries(checkpoint)
 
     def start_from(self, path: Path, *, with_optimizer: bool = False) -> None:
         """Takes the weights of an earlier run; the run itself starts anew.
@@ -270,6 +298,7 @@ class OptimizedModule(L.LightningModule):
                 "optim/weight_decay": group["weight_decay"],
                 "optim/gradient_norm": total,
                 "train/skipped_updates": float(self.loss_watch.num_skipped),
+                "train/loss_spikes": float(self.loss_watch.num_spikes),
                 **{f"optim/gradient_norm_{name}": norm for name, norm in norms.items()},
             }
         )
@@ -285,6 +314,17 @@ class OptimizedModule(L.LightningModule):
 
     def _name_of(self, part: nn.Module) -> str:
         return next(name for name, module in self.named_modules() if module is part)
+
+
+def newest_checkpoint(trainer: L.Trainer) -> str:
+    """Returns in words where a run would go on from, and the step of it."""
+    for callback in trainer.checkpoint_callbacks:
+        path = getattr(callback, "last_model_path", "") or getattr(callback, "best_model_path", "")
+        if path and Path(path).exists():
+            step = getattr(callback, "_last_global_step_saved", 0)
+            return f"the last good checkpoint is {path}" + (f" of step {step}" if step else "")
+    resumed = trainer.ckpt_path
+    return f"the last good checkpoint is {resumed}" if resumed else "there is no checkpoint yet"
 
 
 def global_batch_size(trainer: L.Trainer, data: object) -> int:

@@ -238,6 +238,11 @@ class Pretraining(OptimizedModule):
         return [target.encoder] if isinstance(target, TargetEncoder) else []
 
     @property
+    def watches(self) -> dict[str, Any]:
+        """What remembers earlier steps: the measures of collapse too."""
+        return {**super().watches, "collapse_monitor": self.collapse}
+
+    @property
     def architecture(self) -> dict[str, dict[str, Any]]:
         """The settings of encoder and predictor."""
         return {"encoder": self.encoder.config, "predictor": self.predictor.config}

@@ -7,6 +7,7 @@ spread out, as a standard Gaussian (SIGReg) or with variance and without covaria
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -109,13 +110,12 @@ class RegularizedPretraining(Pretraining):
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """As ever, after the projector was scaled by the first batch of all."""
         if not self._has_looked and not self.is_calibrated:
-            self.calibrate(normalize_pixels(batch.video))
-            self.is_calibrated.fill_(True)
-        self._has_looked = True  # a look at the flag on a GPU waits for it
+            self.is_calibrated.fill_(self.calibrate(normalize_pixels(batch.video)))
+        self._has_looked = bool(self._has_looked or self.is_calibrated)  # on a GPU, a look waits
         return super().training_step(batch, batch_idx)
 
     @torch.no_grad()
-    def calibrate(self, video: Tensor) -> None:
+    def calibrate(self, video: Tensor) -> bool:
         """Scales the projector so that embeddings of clips vary by 1 about 0.
 
         Tokens of clips of one scene differ little at first, where SIGReg has hardly a slope. LeWM
@@ -123,15 +123,21 @@ class RegularizedPretraining(Pretraining):
 
         Args:
             video: the first batch of this rank; every rank has to call this.
+
+        Returns:
+            False, and nothing is scaled, if embeddings are no numbers: the next batch may do.
         """
         embeddings = self.target(video).float()  # (batch, tokens, embedding_dim)
         rows = sum_over_ranks(embeddings.new_tensor(float(len(embeddings))))
         mean = sum_over_ranks(embeddings.sum(0)) / rows
         variance = sum_over_ranks((embeddings - mean).square().sum(0)) / rows
         std = variance.sqrt().mean().clamp_min(1e-6).item()
+        if not math.isfinite(std):
+            return False
         weight, bias = self.projector.weight, self.projector.bias
         fill(weight, whole_tensor(weight) / std)
         fill(bias, (whole_tensor(bias) - mean.mean(0)) / std)
+        return True
 
     def target(self, video: Tensor) -> Tensor:
         """Returns the embeddings of all places, with gradient: (batch, tokens, embedding_dim)."""

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from jepa.checkpoint_file import KEYS, KEYS_TO_RESUME, check_checkpoint, newest_good, previous_of
-from jepa.checkpoint_saving import AtomicCheckpointIO, num_bytes_of, sweep
+from jepa.checkpoint_saving import AtomicCheckpointIO, num_bytes_of
+from jepa.partial_files import sweep
 
 WHOLE = {key: {} for key in KEYS + KEYS_TO_RESUME}
 

@@ -71,7 +71,8 @@ def test_a_run_that_has_to_end_within_an_update_ends_after_it_and_resumes_bit_fo
     assert ended_by == how
     assert (cut["global_step"], batches_in(cut)) == (2, LAST_OF_SECOND_UPDATE)
     for callback in cut["callbacks"].values():
-        callback.pop("time_elapsed", None)  # or no time is left
+        for stage in callback.get("time_elapsed", {}):
+            callback["time_elapsed"][stage] = 0.0  # or no time is left
     torch.save(cut, last)
     resumed, ended_by = accumulated_fit(
         make_trainer, clip_shards, tmp_path / "resumed", ckpt_path=last

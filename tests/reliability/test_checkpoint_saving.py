@@ -18,7 +18,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from jepa.checkpoint_file import KEYS, KEYS_TO_RESUME, check_checkpoint, newest_good
-from jepa.checkpoint_saving import PARTIAL, AtomicCheckpointIO
+from jepa.checkpoint_saving import AtomicCheckpointIO
+from jepa.partial_files import PARTIAL
 from jepa.run_folder import last_checkpoints
 
 NEEDS_LINUX = pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs Linux: /dev/shm")
@@ -72,7 +73,7 @@ def kill_within_a_save(path, first_step, rng):
 def test_a_save_that_is_killed_leaves_a_good_checkpoint(tmp_path, monkeypatch, number):
     """The temporary folder is on another file system, as on a cluster.
 
-    Seen to fail with Lightning's own writing: SEE_REPORT.
+    Lightning's own writing stages there and copies.
     """
     assert os.stat("/dev/shm").st_dev != os.stat(tmp_path).st_dev
     monkeypatch.setattr(tempfile, "tempdir", "/dev/shm")

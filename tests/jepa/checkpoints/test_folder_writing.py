@@ -8,9 +8,11 @@ import torch
 from safetensors.torch import load_file
 
 from jepa.checkpoints import folder_writing
-from jepa.checkpoints.folder_writing import write_folder
+from jepa.checkpoints.folder_writing import finish_writing, write_folder
+from jepa.checkpoints.manifest import refuse_damage
 
 TEXTS = {"config.json": "{}", "README.md": "a card"}
+WHOLE = ["README.md", "config.json", "model.safetensors", "sha256.json"]
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def names_in(folder):
 def test_all_files_are_written_and_no_other(weights, tmp_path):
     write_folder(tmp_path / "new" / "model", weights, TEXTS)
     folder = tmp_path / "new" / "model"
-    assert names_in(folder) == ["README.md", "config.json", "model.safetensors"]
+    assert names_in(folder) == WHOLE
     assert torch.equal(load_file(folder / "model.safetensors")["a"], weights["a"])
     assert (folder / "README.md").read_text() == "a card"
 
@@ -65,14 +67,17 @@ def test_a_failure_before_anything_is_replaced_keeps_the_old_model(weights, tmp_
     monkeypatch.setattr(folder_writing, "save_file", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_folder(tmp_path, {"a": torch.zeros(1)}, TEXTS | {"config.json": "new"})
-    assert names_in(tmp_path) == ["README.md", "config.json", "model.safetensors"]
+    assert names_in(tmp_path) == WHOLE
     assert (tmp_path / "config.json").read_text() == "{}"
     assert load_file(tmp_path / "model.safetensors").keys() == weights.keys()
 
 
-@pytest.mark.parametrize("number", [0, 1, 2])
-def test_new_weights_are_never_beside_an_old_config(number, weights, tmp_path, monkeypatch):
-    """A crash after any of the renames leaves a folder without a config."""
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
+def test_a_crash_between_two_renames_loses_neither_model(number, weights, tmp_path, monkeypatch):
+    """For who does not finish the writing there is no config; who does has all of the new model.
+
+    Seen to fail when files were replaced where they are: after the first, there was no model.
+    """
     write_folder(tmp_path, weights, TEXTS)
     replace, done = os.replace, []
 
@@ -83,5 +88,22 @@ def test_new_weights_are_never_beside_an_old_config(number, weights, tmp_path, m
 
     monkeypatch.setattr(os, "replace", crash_after_a_few)
     with pytest.raises(KeyboardInterrupt):
-        write_folder(tmp_path, weights, TEXTS | {"config.json": "new"})
-    assert names_in(tmp_path) == ["README.md", "model.safetensors"]
+        write_folder(tmp_path, {"a": torch.zeros(1)}, TEXTS | {"config.json": "new"})
+    assert "config.json" not in names_in(tmp_path)
+    monkeypatch.undo()
+    finish_writing(tmp_path)
+    assert names_in(tmp_path) == WHOLE
+    assert (tmp_path / "config.json").read_text() == "new"
+    assert load_file(tmp_path / "model.safetensors").keys() == {"a"}
+    refuse_damage(tmp_path / "model.safetensors")
+
+
+def test_a_crash_before_the_renames_keeps_the_old_model(weights, tmp_path, monkeypatch):
+    write_folder(tmp_path, weights, TEXTS)
+    monkeypatch.setattr(os, "rename", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_folder(tmp_path, {"a": torch.zeros(1)}, TEXTS | {"config.json": "new"})
+    finish_writing(tmp_path)
+    assert names_in(tmp_path) == WHOLE
+    assert (tmp_path / "config.json").read_text() == "{}"
+    refuse_damage(tmp_path / "config.json")

@@ -123,6 +123,9 @@ def test_files_that_hold_no_probe_are_refused(splits, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     config["probe"]["dim"] = 32
     (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"not the file that sha256\.json beside it names"):
+        load_probe(folder)
+    (folder / "sha256.json").unlink()
     with pytest.raises(ValueError, match="holds no probe of this version"):
         load_probe(folder)
 

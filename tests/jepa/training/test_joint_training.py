@@ -24,6 +24,7 @@ from jepa.training.collapse import CollapsePolicy
 from jepa.training.joint_training import JointTraining
 from jepa.training.latent_windows import LatentWindows
 from jepa.training.schedules import WarmupConstant
+from jepa.training.state_list import note_entries
 from planning.latent_world import LatentWorld
 from tests.jepa.training.rank_fits import (
     TRAJECTORY_RECIPES,
@@ -427,4 +428,6 @@ def test_a_checkpoint_of_other_dynamics_is_refused_by_name():
     ours, theirs = make_model(), make_model(dim=48)
     with pytest.raises(ValueError, match=r"has dynamics.dim=48, the config dynamics.dim=24"):
         ours.refuse_to_resume({"architecture": theirs.architecture})
-    ours.refuse_to_resume({"architecture": make_model().architecture})
+    same = {"architecture": make_model().architecture}
+    note_entries(same)
+    ours.refuse_to_resume(same)

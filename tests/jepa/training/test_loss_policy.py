@@ -77,6 +77,22 @@ def test_without_enough_losses_nothing_is_a_leap_and_without_a_factor_neither():
     assert asks(settled(LossPolicy()), 1e6)
 
 
+def test_a_leap_that_is_let_through_is_told_once_and_counted(caplog):
+    watch = settled(LossPolicy())
+    with caplog.at_level(logging.WARNING):
+        assert all(asks(watch, loss, step=7) for loss in (4.9, 5.1, 50.0, 1.0, 6.0))
+    assert watch.num_spikes == 2
+    assert [record.getMessage() for record in caplog.records][0] == (
+        "the loss is 5.1, more than 5 times 1, the median of the last 11 updates, at step 7 "
+        "(samples a, b, ...); its update is made (max_loss_spike leaves such ones out)"
+    )
+
+
+def test_of_a_loss_below_zero_no_multiple_is_a_leap():
+    watch = settled(LossPolicy(max_loss_spike=3.0), loss=-1.0)
+    assert asks(watch, -0.5) and watch.num_spikes == 0
+
+
 def test_a_resumed_watch_judges_as_the_first_would():
     watch = settled(LossPolicy(max_loss_spike=3.0))
     asks(watch, 9.0)
@@ -91,6 +107,8 @@ def test_a_resumed_watch_judges_as_the_first_would():
     ("options", "words"),
     [
         ({"max_loss_spike": 1.0}, "max_loss_spike must be above 1, got 1.0"),
+        ({"warn_loss_spike": 0.5}, "warn_loss_spike must be above 1, got 0.5"),
+        ({"max_skips": 3}, "max_skips=3 must be at least max_skips_in_a_row=10"),
         ({"window_updates": 3}, "window_updates must be at least 10"),
         ({"max_skips_in_a_row": 0}, "max_skips_in_a_row at least 1"),
     ],
