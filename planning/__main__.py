@@ -16,6 +16,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from planning.safety.safe_stop import SafeStop
 from planning.verbs import compare, evaluate, freeze, landscape, results, run
 from planning.verbs.evaluate import PROTOCOLS, find_tasks
 from planning.verbs.options import OneLineParser, options_of_config
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments.words = words  # as they were typed, for who notes how a result came about
     try:
         return arguments.run(arguments)
-    except FloatingPointError as error:  # a broken checkpoint or camera, not a fault of ours
+    except SafeStop as error:  # a broken checkpoint, camera or robot, not a fault of ours
         raise ValueError(str(error)) from error
 
 

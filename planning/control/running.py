@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from planning.control.mpc import (
 from planning.costs import Reduction
 from planning.goal_images import ImageGoal
 from planning.latent_world import LatentWorld
+from planning.safety.guarded_environment import GuardedEnvironment
 from planning.types import Environment, Planner
 
 Judge = Literal["simulator", "latent distance"]
@@ -129,13 +130,15 @@ def run_to_goal(
 
     Raises:
         ValueError: if world, environment and goals do not fit together.
-        NotFiniteStop: if latents or all imagined costs are NaN or infinite.
+        SafeStop: if there is no action to trust: latents or costs that are not finite, frames that
+            are none, an environment that fails. The robot was stopped.
     """
     if goals.state is None:
         assert goals.frames is not None
         environment = ImageGoal(environment, goals.frames[-1])
+    guarded = cast("Environment", GuardedEnvironment(environment, standstill=settings.standstill))
     run = _asynchronous if settings.is_asynchronous else _synchronous
-    return run(world, planner, environment, goals, settings, arrival, on_plan)
+    return run(world, planner, guarded, goals, settings, arrival, on_plan)
 
 
 def _synchronous(
