@@ -160,7 +160,10 @@ class ShardDataModule(ResumableDataModule):
         self._refuse_second_sampler()
         dataset = self.validation_dataset(self.val_index)
         return self._evaluation_loader(
-            dataset, clips_per_sample=dataset.clips_per_sample, max_steps=self.val_batches
+            dataset,
+            clips_per_sample=dataset.clips_per_sample,
+            max_steps=self.val_batches,
+            fingerprint=self.val_index.fingerprint,
         )
 
     def test_dataloader(self) -> CountingLoader | list[Any]:
@@ -173,7 +176,10 @@ class ShardDataModule(ResumableDataModule):
         dataset = self.validation_dataset(self.index)
         return as_stream(
             self._evaluation_loader(
-                dataset, clips_per_sample=dataset.clips_per_sample, max_steps=None
+                dataset,
+                clips_per_sample=dataset.clips_per_sample,
+                max_steps=None,
+                fingerprint=self.index.fingerprint,
             )
         )
 

@@ -212,6 +212,7 @@ class MixtureDataModule(ResumableDataModule):
             JoinedDataset(datasets, [name for name, _ in chosen]),
             clips_per_sample=datasets[0].clips_per_sample,
             max_steps=self.val_batches,
+            fingerprint="+".join(s.val_index.fingerprint for s in self.sources if s.val_index),
         )
 
     def test_dataloader(self) -> CountingLoader | list[Any]:

@@ -12,9 +12,10 @@ from typing import Any
 import lightning.pytorch as L
 import torch
 import torch.distributed as dist
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from data_pipelines.plan import EvaluationBatchSampler, Slot
+from data_pipelines.plan import EvaluationBatchSampler, SteppedBatchSampler
+from data_pipelines.rank_agreement import refuse_different_plans
 from data_pipelines.shard_index import ShardIndex
 from data_pipelines.skips import SkipCounter
 from data_pipelines.streams import CountingLoader
@@ -100,7 +101,12 @@ class ResumableDataModule(L.LightningDataModule):
             )
 
     def _evaluation_loader(
-        self, dataset: Dataset, *, clips_per_sample: int, max_steps: int | None
+        self,
+        dataset: Dataset,
+        *,
+        clips_per_sample: int,
+        max_steps: int | None,
+        fingerprint: str = "",
     ) -> CountingLoader:
         """Returns one pass over a dataset, each sample once, in its order.
 
@@ -115,11 +121,17 @@ class ResumableDataModule(L.LightningDataModule):
             world_size=self._world_size,
             max_steps=max_steps,
         )
-        return self._loader(dataset, sampler, "")
+        return self._loader(dataset, sampler, fingerprint)
 
     def _loader(
-        self, dataset: Dataset, sampler: Sampler[list[Slot]], fingerprint: str
+        self,
+        dataset: Dataset,
+        sampler: SteppedBatchSampler | EvaluationBatchSampler,
+        fingerprint: str,
     ) -> CountingLoader:
+        """Returns a loader; raises on all ranks alike if they would read different data."""
+        if self._world_size > 1:
+            refuse_different_plans(sampler, fingerprint)
         return CountingLoader(
             dataset,
             sampler,
