@@ -14,7 +14,6 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 
 class SaveWhenTerminated(Callback):
@@ -47,19 +46,17 @@ class SaveWhenTerminated(Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Asks all ranks after an update; Lightning then raises on each, when the batch is done."""
+        """Asks all ranks after an update, and saves; Lightning then raises, when the batch is done.
+
+        Saved is where regular checkpoints are made: later, Lightning has counted the batch, and a
+        run that goes on from there has counted it, or a whole epoch, twice.
+        """
         if trainer.fit_loop._should_accumulate():
             return
-        if trainer.strategy.reduce_boolean_decision(self._is_told, all=False):
-            trainer._signal_connector.received_sigterm = True
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Saves if the exception is the one of SIGTERM and training was on."""
-        regular = trainer.checkpoint_callback
-        if not isinstance(exception, SIGTERMException) or not trainer.training:
+        if not trainer.strategy.reduce_boolean_decision(self._is_told, all=False):
             return
+        trainer._signal_connector.received_sigterm = True
+        regular = trainer.checkpoint_callback
         if isinstance(regular, ModelCheckpoint) and regular.dirpath:
             trainer.save_checkpoint(Path(regular.dirpath) / "last.ckpt")
 
