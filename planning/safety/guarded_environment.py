@@ -65,7 +65,7 @@ class GuardedEnvironment:
         max_step_seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        is_robot = bool(getattr(environment, "drives_hardware", False))
+        is_robot = self._is_robot = bool(getattr(environment, "drives_hardware", False))
         if is_robot and limits is None:
             raise ValueError(
                 f"{environment.name} drives hardware: a robot without limits is refused; give "
@@ -177,6 +177,8 @@ class GuardedEnvironment:
             stop = SafeStop("environment", f"{verb} of {name} raised {type(error).__name__}: "
                             f"{error}")  # fmt: skip
             self._latch(stop)
+            if not self._is_robot:  # a simulator's fault is told as it came
+                raise
             raise stop from error
         self._shown = shown
         self._note(asked=asked, frame=zlib.crc32(shown.frame.tobytes()), state=shown.state)
