@@ -29,7 +29,6 @@ def test_the_file_keeps_its_size_and_the_last_records(tmp_path):
 
 
 def test_a_killed_process_leaves_its_last_records(tmp_path):
-    """Seen to fail with a buffered file instead of the map: its last 8 KiB were lost."""
     path = tmp_path / "box"
     child = subprocess.Popen([sys.executable, "-c", NOTES_FOR_EVER, str(path)],
                              stdout=subprocess.PIPE)  # fmt: skip
