@@ -14,6 +14,8 @@ import yaml
 
 from jepa.__main__ import main
 
+LONG = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it")
+
 ROOT = Path(__file__).resolve().parents[2]
 BORING = "lightning.pytorch.demos.boring_classes"
 TOY = """
@@ -231,7 +233,7 @@ def in_two_processes(command, *arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["module", "script"])
+@pytest.mark.parametrize("way", ["module", pytest.param("script", marks=LONG)])
 def test_two_processes_run_and_write_one_run(way):
     if way == "script":  # as pip writes it
         Path("jepa_script").write_text(
@@ -246,7 +248,10 @@ def test_two_processes_run_and_write_one_run(way):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("rank", "label"), [(0, "error: shard"), (1, "error: [rank 1] shard")])
+@pytest.mark.parametrize(
+    ("rank", "label"),
+    [pytest.param(0, "error: shard", marks=LONG), (1, "error: [rank 1] shard")],
+)
 def test_an_error_in_one_of_two_processes_is_told_once(rank, label):
     run = in_two_processes([sys.executable, "-m", "jepa"], "--model.failing_rank", str(rank))
     assert run.returncode != 0

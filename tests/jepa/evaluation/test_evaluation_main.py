@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from jepa.evaluation.attentive_probe import load_probe
 from jepa.evaluation.probing import Row
 from jepa.evaluation.scores import Interval
 from jepa.models import VideoEncoder
+
+LONG = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it")
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +44,11 @@ def rows_of(report):
         ("linear", ["--baselines", "untrained", "pixels", "--pool", "all"]),
         ("linear-head", ["--epochs", 1, "--batch", 16]),
         ("knn", ["--clips", 2]),
-        ("attentive", ["--epochs", 1, "--depth", 1, "--layers", 0, -1, "--seeds", 2,
-                       "--learning-rates", 1e-3, 1e-4, "--weight-decays", 0.1, "--official"]),
+        pytest.param(
+            "attentive", ["--epochs", 1, "--depth", 1, "--layers", 0, -1, "--seeds", 2,
+                          "--learning-rates", 1e-3, 1e-4, "--weight-decays", 0.1, "--official"],
+            marks=LONG,
+        ),
     ],
 )  # fmt: skip
 def test_each_kind_has_its_baselines_and_intervals(folder, capsys, kind, options):
@@ -67,6 +73,7 @@ def test_each_kind_has_its_baselines_and_intervals(folder, capsys, kind, options
         assert "pixels" in rows
 
 
+@LONG
 def test_the_states_of_trajectories_are_regressed_and_a_second_run_reads_the_cache(folder, capsys):
     from data_pipelines.shards import pack_trajectories
     from data_pipelines.synthetic import MOVING_SHAPE_SPECIFICATION, moving_shape_episodes

@@ -1,4 +1,5 @@
 import math
+import os
 
 import pytest
 import torch
@@ -7,6 +8,8 @@ from jepa.models import attention
 from jepa.models.attention import attend, join_heads, rotary_attention, split_heads
 from jepa.models.eager_cpu import multiplies_bfloat16
 from jepa.models.rope import rope_angles, rotation
+
+LONG = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it")
 
 BATCH, HEADS, TOKENS, HEAD_DIM = 2, 3, 10, 12
 STYLES = (None, "interleaved", "tiled")
@@ -118,6 +121,7 @@ def test_a_past_that_all_samples_share_need_not_be_repeated():
     assert torch.equal(shared[:1], attend(queries[:1], keys[:1], values[:1]))
 
 
+@LONG
 @pytest.mark.slow
 def test_compiled_it_gives_the_same():
     table, qkv = table_of("tiled"), inputs()
