@@ -93,7 +93,7 @@ def test_sizes_that_the_tubelet_does_not_divide_name_the_sizes_that_do(fit, shar
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--model.learning_rate", "0"], "error: learning_rate must be positive and finite, got 0.0 ("),
+        (["--model.learning_rate", "0"], "learning_rate must be positive and finite, got 0.0 ("),
         (
             ["--model.objective", "jepa.objectives.LatentL2"],
             "jepa.objectives has no class 'LatentL2'; did you mean 'LatentL1'?",

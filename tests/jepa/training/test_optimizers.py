@@ -30,7 +30,7 @@ def test_decay_alone_shrinks_a_matrix_by_rate_times_decay():
 
 @pytest.mark.parametrize("learning_rate", [0.0, -1.0, math.nan])
 def test_a_learning_rate_that_learns_nothing_is_refused(learning_rate):
-    with pytest.raises(ValueError, match="learning_rate must be positive.* got"):
+    with pytest.raises(ValueError, match=r"learning_rate must be positive.* got"):
         adamw([nn.Linear(1, 1)], learning_rate=learning_rate, weight_decay=0.0)
 
 
