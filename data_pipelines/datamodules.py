@@ -59,7 +59,7 @@ logger = logging.getLogger(__name__)
 _ELSEWHERE = frozenset(
     "shards batch_size num_workers prefetch_factor steps_per_epoch samples_may_repeat val_shards "
     "val_batches temporal_views spatial_views cache_folder cache_gigabytes decoder "
-    "isolate_decoding max_skipped_fraction seed".split()
+    "isolate_decoding max_skipped_fraction seed allow_data_change".split()
 )
 
 

@@ -81,6 +81,7 @@ class MixtureDataModule(ResumableDataModule):
         val_batches: at most so many batches of one validation per process; None: one pass.
         seed: of the order of the sources.
         prefetch_factor: batches that each worker prepares ahead.
+        allow_data_change: resume, with a warning, from a checkpoint of other data.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class MixtureDataModule(ResumableDataModule):
         val_batches: int | None = None,
         seed: int = 0,
         prefetch_factor: int = 2,
+        allow_data_change: bool = False,
     ) -> None:
         super().__init__(
             batch_size=batch_size,
@@ -105,6 +107,7 @@ class MixtureDataModule(ResumableDataModule):
             prefetch_factor=prefetch_factor,
             max_skipped_fraction=max_skipped_fraction,
             seed=seed,
+            allow_data_change=allow_data_change,
         )
         self.sources = sources
         self.weights = weights

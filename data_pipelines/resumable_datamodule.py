@@ -30,6 +30,8 @@ class ResumableDataModule(L.LightningDataModule):
         prefetch_factor: batches that each worker prepares ahead.
         max_skipped_fraction: the run stops when more samples than this part are skipped.
         seed: of the order and of all random cuts.
+        allow_data_change: resume, with a warning, from a checkpoint of other data or another order
+            of them, where it is refused else.
 
     Attributes:
         skips: skipped samples of this process, over all resumes.
@@ -43,12 +45,14 @@ class ResumableDataModule(L.LightningDataModule):
         prefetch_factor: int = 2,
         max_skipped_fraction: float = 0.1,
         seed: int = 0,
+        allow_data_change: bool = False,
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.prefetch_factor = prefetch_factor
         self.seed = seed
+        self.allow_data_change = allow_data_change
         self.skips = SkipCounter(max_skipped_fraction)
 
     def state_dict(self) -> dict[str, Any]:
@@ -137,6 +141,7 @@ class ResumableDataModule(L.LightningDataModule):
             sampler,
             skips=self.skips,
             data_fingerprint=fingerprint,
+            allow_data_change=self.allow_data_change,
             num_workers=self.num_workers,
             prefetch_factor=self.prefetch_factor,
             pin_memory=torch.cuda.is_available(),

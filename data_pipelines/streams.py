@@ -23,6 +23,7 @@ from data_pipelines.decoders.base import DecoderName, VideoDecoder, decoder_clas
 from data_pipelines.decoders.isolated import DecodingProcess
 from data_pipelines.frames import DecodeError
 from data_pipelines.plan import Slot, mixed_seed
+from data_pipelines.reading_processes import let_kill_end, refuse_dead
 from data_pipelines.samples import Sample
 from data_pipelines.shard_index import ShardIndex
 from data_pipelines.shard_reader import ShardReader
@@ -163,6 +164,7 @@ class CountingLoader(DataLoader):
         batch_sampler: the plan's part for this rank.
         skips: where skipped samples are counted.
         data_fingerprint: of index and plan.
+        allow_data_change: warn of a resume with other data, instead of refusing it.
         num_workers: 0 reads in the main process.
         prefetch_factor: batches that each worker prepares ahead.
         pin_memory: copy batches into page-locked memory, for a faster way to a GPU.
@@ -175,6 +177,7 @@ class CountingLoader(DataLoader):
         *,
         skips: SkipCounter,
         data_fingerprint: str = "",
+        allow_data_change: bool = False,
         num_workers: int = 0,
         prefetch_factor: int = 2,
         pin_memory: bool = False,
@@ -193,6 +196,7 @@ class CountingLoader(DataLoader):
         )
         self.skips = skips
         self.data_fingerprint = data_fingerprint
+        self.allow_data_change = allow_data_change
 
     def __iter__(self) -> Iterator[Any]:
         has_valid, first_skipped = False, None
@@ -213,8 +217,11 @@ class CountingLoader(DataLoader):
 
         Raises:
             TimeoutError: if they do.
+            ChildProcessError: if one of them has died.
         """
         batches = super().__iter__()
+        workers = getattr(batches, "_workers", ())
+        let_kill_end(workers)
         while True:
             before = int(self._signs_of_life)
             try:
@@ -222,10 +229,11 @@ class CountingLoader(DataLoader):
             except StopIteration:
                 return
             except RuntimeError as error:
+                refuse_dead(workers)
                 if not str(error).startswith("DataLoader timed out"):
                     raise
                 if int(self._signs_of_life) == before:
-                    for worker in getattr(batches, "_workers", ()):
+                    for worker in workers:
                         worker.kill()  # it listens to nothing else, and we would wait for its end
                     raise TimeoutError(
                         f"no reading process showed a sign of life for {self.timeout:g} s: a "
@@ -239,15 +247,24 @@ class CountingLoader(DataLoader):
         return {"data_fingerprint": self.data_fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Warns if the checkpoint was made with other data or another plan."""
+        """Compares what the data was when the checkpoint was made.
+
+        Raises:
+            ValueError: if it was another, or came in another order, unless that is allowed.
+        """
         before = state.get("data_fingerprint")
-        if before != self.data_fingerprint:
-            logger.warning(
-                "the data or its order changed since the checkpoint (%s before, %s now): samples "
-                "will not follow as in an uninterrupted run",
-                before,
-                self.data_fingerprint,
+        if before == self.data_fingerprint:
+            return
+        change = (
+            f"the data or its order changed since the checkpoint ({before} before, "
+            f"{self.data_fingerprint} now: index, seed, global batch, settings of what is cut out)"
+        )
+        if not self.allow_data_change:
+            raise ValueError(
+                f"{change}: resume with the same data and settings, start a new run from its "
+                "weights with --from, or allow it with --data.allow_data_change true"
             )
+        logger.warning("%s: samples will not follow as in an uninterrupted run", change)
 
 
 def _begin_to_read(signs_of_life: torch.Tensor, worker_id: int) -> None:

@@ -140,10 +140,13 @@ def test_a_clip_longer_than_every_video_ends_the_run_in_one_line(index, num_work
         list(loader(dataset, num_workers=num_workers))
 
 
-def test_a_resume_with_other_data_is_warned_of(index, caplog):
+def test_a_resume_with_other_data_is_refused_or_if_allowed_warned_of(index, caplog):
     first = loader(clips(index))
     first.data_fingerprint = "now"
     first.load_state_dict({"data_fingerprint": "now"})
+    with pytest.raises(ValueError, match=r"changed since the checkpoint \(before before, now now:"):
+        first.load_state_dict({"data_fingerprint": "before"})
     assert caplog.messages == []
+    first.allow_data_change = True
     first.load_state_dict({"data_fingerprint": "before"})
-    assert "the data or its order changed since the checkpoint" in caplog.text
+    assert "samples will not follow as in an uninterrupted run" in caplog.text
