@@ -176,6 +176,8 @@ class Plan:
         num_differentiated: imagined sequences whose gradients were computed too.
         source: which part of the planner proposed `actions`, if it has several.
         elites: (elites, horizon, action_dim), the best sequences of the last round, best first.
+        is_finished: the search went to its end: no deadline cut it short, and it is not the best of
+            a search that goes on.
     """
 
     actions: Tensor
@@ -195,6 +197,7 @@ class Plan:
     num_differentiated: int = 0
     source: str = ""
     elites: Tensor | None = None
+    is_finished: bool = True
 
 
 class Planner(Protocol):

@@ -25,7 +25,7 @@ import torch
 from planning.control.goal_pursuit import WITHIN_ONE_STEP, ArrivalRule, CostMaker, GoalPursuit
 from planning.control.motion import Motion, StalePolicy
 from planning.control.mpc import PlanRecord, goal_distance, joined_spec
-from planning.control.plan_worker import PlanWorker
+from planning.control.plan_worker import ImprovingFuture, PlanWorker
 from planning.control.planning_ahead import Answer, PlanningAhead, PlanRequest, SeenFrame
 from planning.control.recent_past import RecentPast
 from planning.latent_world import LatentWorld
@@ -52,6 +52,8 @@ class LatenessCount:
         num_late_plans: plans that were not there at the step for which they were asked.
         num_missed_steps: steps that had to be bridged because a plan was late or too short.
         num_discarded_plans: plans that came after the time they were made for.
+        num_unfinished_plans: plans that took over before their search had gone to its end: at a
+            deadline, or as the best so far of a planner's process.
         oldest_frame_steps: how old, at most, was the camera frame behind an executed action.
     """
 
@@ -60,6 +62,7 @@ class LatenessCount:
     num_late_plans: int = 0
     num_missed_steps: int = 0
     num_discarded_plans: int = 0
+    num_unfinished_plans: int = 0
     oldest_frame_steps: int = 0
 
 
@@ -93,7 +96,9 @@ class AsynchronousPolicy:
         standstill: (action_dim,), the action that stands still; None: zero. Needed for choices and
             for binary grippers, which have no zero.
         clock: seconds; only for measuring how long plans take.
-        submit: hands a request to a worker; None: a thread of its own.
+        submit: hands a request to a worker; None: a thread of its own. Where it returns an
+            `ImprovingFuture`, as `PlanProcess` does, a plan that is late, or over its deadline, is
+            the best so far. Who stands still without a deadline waits for the end of the search.
 
     Attributes:
         plans: one record per plan that took over.
@@ -140,6 +145,8 @@ class AsynchronousPolicy:
         self._submit: Submit = submit or self._worker_submit
         self._future: Future[Answer] | None = None
         self._request: PlanRequest | None = None  # whose plan has not taken over
+        self._asked_at = 0.0  # seconds
+        self._waited = 0.0  # so long, before the best so far was taken
         self._answer: Answer | None = None  # to it, once it is there
         self._error: BaseException | None = None  # what the worker raised
         self._motion = Motion(stale, max_hold_steps, standstill)
@@ -256,7 +263,7 @@ class AsynchronousPolicy:
             time_step, step, pending, step + lead, previous, executed, before, moving,
             self._past.past(),
         )  # fmt: skip
-        self._num_moved = 0
+        self._num_moved, self._asked_at, self._waited = 0, time.monotonic(), 0.0
         self._future = self._submit(self._ahead.answer, self._request)
 
     def _lead(self) -> int:
@@ -283,14 +290,16 @@ class AsynchronousPolicy:
         request = self._request
         if request is None:
             return
+        late = self._num_steps - request.begins_at_step
+        stands_still = self._num_steps >= request.step + request.moving_steps
+        if self._is_due(late, stands_still=stands_still):
+            self._settle()
         if self._future is not None and self._future.done():
             future, self._future = self._future, None
             self._error = future.exception()
             if self._error is not None:
                 raise self._error  # here, in the loop, what the worker raised
             self._note(future.result())
-        late = self._num_steps - request.begins_at_step
-        stands_still = self._num_steps >= request.step + request.moving_steps
         if self._answer is not None and (late >= 0 or stands_still):
             (record, *_), self._answer, self._request = self._answer, None, None
             self._take_over(record, request)
@@ -298,13 +307,25 @@ class AsynchronousPolicy:
             self.lateness.num_late_plans += late == 0
             self._motion.is_late = late >= 0
 
+    def _is_due(self, late: int, *, stands_still: bool) -> bool:
+        """Returns whether the best so far must do: a plan is late, or over its deadline."""
+        deadline = self.deadline_seconds
+        if deadline is not None and time.monotonic() - self._asked_at >= deadline:
+            return late >= 0 or stands_still
+        return late >= 0 and not stands_still
+
+    def _settle(self) -> None:
+        if isinstance(self._future, ImprovingFuture) and self._future.settle():
+            self._waited = time.monotonic() - self._asked_at
+
     def _note(self, answer: Answer) -> None:
         """Remembers what the worker saw, at once; the plan itself may have to wait."""
         self._answer = answer
+        seconds = max(answer.seconds, self._waited)  # what was cut short does not shorten leads
         if self.plans:
-            self._durations.append(answer.seconds)
+            self._durations.append(seconds)
         else:
-            self._first_seconds = answer.seconds
+            self._first_seconds = seconds
         self._has_arrived = answer.has_arrived
         self.latent_distances.append(answer.record.latent_distance)
 
@@ -321,6 +342,7 @@ class AsynchronousPolicy:
         record = PlanRecord(**{**vars(record), "begins_at_step": begins})
         self.plans.append(record)
         self.lateness.num_plans += 1
+        self.lateness.num_unfinished_plans += not record.plan.is_finished
         num_kept = min(self.execute_steps * per_action, len(actions) - skipped)
         self._executes_until, self._frame_step = self._num_steps + num_kept, request.step
         if self._on_plan is not None:

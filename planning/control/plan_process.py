@@ -1,22 +1,25 @@
 """A planner in a process of its own: it may hang, crash or be killed, and the loop goes on.
 
 The loop only looks at futures. A thread of the loop's process talks to the planner's; what blocks,
-blocks that thread, and a planner that says nothing for too long is killed. No restart: a planner
-that failed is a `SafeStop`, and who wants to go on makes a new policy, deliberately.
+blocks that thread, and a planner that says nothing for too long is killed. While it searches, it
+tells of each better plan; who cannot wait takes the best so far, and the rest of the search is
+called off. No restart: a planner that failed is a `SafeStop`, and who wants to go on makes a new
+policy, deliberately.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,8 +27,14 @@ import torch
 from planning.actions.space import ActionSpec
 from planning.control.goal_pursuit import WITHIN_ONE_STEP, ArrivalRule, CostMaker, GoalPursuit
 from planning.control.mpc import goal_distance
-from planning.control.plan_worker import PlanWorker
-from planning.control.planning_ahead import Answer, PlanningAhead, PlanRequest
+from planning.control.plan_worker import ImprovingFuture, PlanWorker
+from planning.control.planning_ahead import (
+    Answer,
+    Closing,
+    Flag,
+    PlanningAhead,
+    PlanRequest,
+)
 from planning.latent_world import LatentWorld
 from planning.safety.safe_stop import SafeStop
 from planning.types import Plan, Planner
@@ -61,8 +70,12 @@ class PlannerRecipe:
     deadline_seconds: float | None = None
     num_threads: int = 1
 
-    def made(self) -> PlanningAhead:
-        """Loads everything; called in the planner's process."""
+    def made(self, is_closing: Flag) -> PlanningAhead:
+        """Loads everything; called in the planner's process.
+
+        Args:
+            is_closing: once it is set, a search ends at once.
+        """
         torch.set_num_threads(self.num_threads)
         world = self.make_world()
         cost_of = self.cost_of or goal_distance()
@@ -70,7 +83,7 @@ class PlannerRecipe:
         return PlanningAhead(
             world, self.planner, pursuit, self.action_spec,
             generator=torch.Generator(device=world.device).manual_seed(self.seed),
-            is_closing=threading.Event(), deadline_seconds=self.deadline_seconds,
+            is_closing=is_closing, deadline_seconds=self.deadline_seconds,
             clock=time.monotonic,
         )  # fmt: skip
 
@@ -83,7 +96,7 @@ class PlanProcess:
 
     Args:
         recipe: of the planner.
-        give_up_seconds: a plan that takes longer is none: the process is killed.
+        give_up_seconds: a search that takes longer is ended: the process is killed.
 
     Raises:
         ValueError: if the time is not positive.
@@ -95,7 +108,11 @@ class PlanProcess:
         self.give_up_seconds = give_up_seconds
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._child = context.Process(target=_serve, args=(recipe, theirs), daemon=True)
+        # Shared memory without a lock: a process that was killed or suspended holds none.
+        self._called_off: Any = context.RawValue("q", -1)
+        self._numbers = itertools.count()
+        arguments = (recipe, theirs, self._called_off)
+        self._child = context.Process(target=_serve, args=arguments, daemon=True)
         self._child.start()
         theirs.close()
         self._is_ready = self._has_given_up = False
@@ -112,9 +129,15 @@ class PlanProcess:
         """Of the planner's process."""
         return self._child.pid
 
-    def submit(self, work: Callable[[PlanRequest], Answer], request: PlanRequest) -> Future[Answer]:
+    def submit(
+        self, work: Callable[[PlanRequest], Answer], request: PlanRequest
+    ) -> ImprovingFuture[Answer]:
         """Returns at once what will hold the answer, or a SafeStop; `work` is done there."""
-        return self._worker.submit(self._ask, request)
+        number = next(self._numbers)
+        future: ImprovingFuture[Answer] = ImprovingFuture(partial(self._call_off, number))
+        ask = partial(self._ask, number, future.offer)
+        self._worker.submit(ask, request, into=future)
+        return future
 
     def close(self) -> None:
         """Ends the process, whatever it is doing."""
@@ -123,31 +146,50 @@ class PlanProcess:
         self._worker.close(5.0)
         self._pipe.close()
 
-    def _ask(self, request: PlanRequest) -> Answer:
+    def _call_off(self, number: int) -> None:
+        self._called_off.value = number
+
+    def _ask(
+        self, number: int, on_better: Callable[[Answer], None], request: PlanRequest
+    ) -> Answer:
         """Sends a request and waits for the answer, in the thread that may wait."""
         if not self._is_ready:
-            self._answer_within(START_SECONDS, None)
+            self._answer_within(START_SECONDS, None, on_better)
             self._is_ready = True
         plan = request.previous_plan
         plain = request._replace(previous_plan=plan and _with_arrays(plan))
-        record, has_arrived, seconds = self._answer_within(self.give_up_seconds, plain)
-        return Answer(replace(record, plan=_with_tensors(record.plan)), has_arrived, seconds)
+        return self._answer_within(self.give_up_seconds, (number, plain), on_better)
 
-    def _answer_within(self, seconds: float, request: PlanRequest | None) -> Any:  # noqa: ANN401
+    def _answer_within(
+        self,
+        seconds: float,
+        asked: tuple[int, PlanRequest] | None,
+        on_better: Callable[[Answer], None],
+    ) -> Answer:
+        """Returns the last answer to what is asked, and tells of those before."""
         timer = threading.Timer(seconds, self._give_up)
         timer.daemon = True
         timer.start()
         try:
-            if request is not None:
-                self._pipe.send(request)
-            answer = self._pipe.recv()
+            if asked is not None:
+                self._pipe.send(asked)
+            while not (told := self._received()).is_last:
+                on_better(told.answer)
+            return told.answer
         except (EOFError, OSError):
             raise self._death(seconds) from None
         finally:
             timer.cancel()
-        if isinstance(answer, SafeStop):
-            raise answer
-        return answer
+
+    def _received(self) -> _Told:
+        told: _Told | SafeStop = self._pipe.recv()
+        if isinstance(told, SafeStop):
+            raise told
+        if told.answer is None:  # it is ready, and was asked nothing yet
+            return told
+        record = told.answer.record
+        record = replace(record, plan=_with_tensors(record.plan))
+        return told._replace(answer=told.answer._replace(record=record))
 
     def _give_up(self) -> None:
         self._has_given_up = True
@@ -162,24 +204,60 @@ class PlanProcess:
         return SafeStop("planner", f"its process died ({end})")
 
 
-def _serve(recipe: PlannerRecipe, pipe: Connection) -> None:
+class _Told(NamedTuple):
+    """What the planner's process sends, unless it is a SafeStop."""
+
+    answer: Any  # Answer, with arrays in place of tensors; None: it is ready
+    is_last: bool
+
+
+class _Server:
+    """The planner's side of the pipe; called off when the shared number is that of the request."""
+
+    def __init__(self, recipe: PlannerRecipe, pipe: Connection, called_off: Any) -> None:  # noqa: ANN401
+        self._pipe, self._called_off, self._number = pipe, called_off, 0
+        self._best: Answer | None = None
+        self._ahead = recipe.made(self)
+
+    def is_set(self) -> bool:
+        """Returns whether nobody waits for this search any more."""
+        return self._called_off.value >= self._number
+
+    def serve_one(self) -> None:
+        """Answers one request: with better and better plans, then with the last one."""
+        request: PlanRequest
+        self._number, request = self._pipe.recv()
+        plan, self._best = request.previous_plan, None
+        request = request._replace(previous_plan=plan and _with_tensors(plan))
+        try:
+            answer = self._ahead.answer(request, on_better=self._tell_better)
+        except Closing:
+            assert self._best is not None  # it was taken, so there is one
+            answer = self._best
+        self._tell(answer, is_last=True)
+
+    def _tell_better(self, answer: Answer) -> None:
+        self._best = answer
+        self._tell(answer, is_last=False)
+
+    def _tell(self, answer: Answer, *, is_last: bool) -> None:
+        record = replace(answer.record, plan=_with_arrays(answer.record.plan))
+        self._pipe.send(_Told(answer._replace(record=record), is_last))
+
+
+def _serve(recipe: PlannerRecipe, pipe: Connection, called_off: Any) -> None:  # noqa: ANN401
     """Answers one request after the other, until the loop's process is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the loop, which ends us
     with contextlib.suppress(EOFError, OSError):  # nobody listens any more
         try:
-            ahead = recipe.made()
+            server = _Server(recipe, pipe, called_off)
         except Exception as error:  # whatever it is, the loop must be told
             pipe.send(_as_stop(error))
             return
-        pipe.send("ready")
+        pipe.send(_Told(None, is_last=True))
         while True:
-            request: PlanRequest = pipe.recv()
-            plan = request.previous_plan
-            request = request._replace(previous_plan=plan and _with_tensors(plan))
             try:
-                answer = ahead.answer(request)
-                told = replace(answer.record, plan=_with_arrays(answer.record.plan))
-                pipe.send(answer._replace(record=told))
+                server.serve_one()
             except (EOFError, OSError):
                 raise
             except Exception as error:  # likewise

@@ -7,10 +7,9 @@ those that were seen and of those that were imagined, in this order.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from planning.control.goal_pursuit import GoalPursuit
 from planning.control.mpc import PlanRecord, looked_ahead, refuse_not_finite
 from planning.control.recent_past import Past, memory_of, num_past_frames, remembered
 from planning.latent_world import LatentWorld
+from planning.search.rounds import SearchPlanner
 from planning.types import Cost, Latent, Plan, Planner, TimeStep
 
 
@@ -77,6 +77,14 @@ class Answer(NamedTuple):
     seconds: float
 
 
+class Flag(Protocol):
+    """What may be set by others, such as a `threading.Event`."""
+
+    def is_set(self) -> bool:
+        """Returns whether it is."""
+        ...
+
+
 class PlanningAhead:
     """Answers one request after the other; holds the state of one episode.
 
@@ -86,7 +94,7 @@ class PlanningAhead:
         pursuit: of the goals.
         action_spec: of the world model's actions.
         generator: of the planner's samples.
-        is_closing: once it is set, a plan that is being made ends at its next round.
+        is_closing: once it is set, a plan that is being made ends at its next round, by `Closing`.
         deadline_seconds: for each plan; None plans to the end.
         clock: seconds; only for measuring how long plans take.
     """
@@ -99,7 +107,7 @@ class PlanningAhead:
         action_spec: ActionSpec,
         *,
         generator: torch.Generator,
-        is_closing: threading.Event,
+        is_closing: Flag,
         deadline_seconds: float | None,
         clock: Callable[[], float],
     ) -> None:
@@ -108,32 +116,53 @@ class PlanningAhead:
         self._deadline_seconds, self._clock = deadline_seconds, clock
         self._encoded: dict[int, Latent] = {}  # by step
 
-    def answer(self, request: PlanRequest) -> Answer:
+    def answer(
+        self, request: PlanRequest, *, on_better: Callable[[Answer], None] | None = None
+    ) -> Answer:
         """Sees, imagines what is pending, and plans from there.
+
+        Args:
+            request: what is asked.
+            on_better: is told of the best plan so far, whenever a round of the search improves it.
+                Only a `SearchPlanner` has such plans.
 
         Raises:
             NotFiniteStop: if latents, all imagined costs or an action are NaN or infinite.
+            Closing: if it was told to end.
         """
         began, pursuit, spec = self._clock(), self._pursuit, self._spec
         now, past = self._look_back(request)
         has_new_goal = pursuit.advance(now, step=request.step, action_spec=spec)
         distance = pursuit.distance(now)
         start, memory = self._imagine(now, past, request.pending)
-        plan = self._plan(request, start, memory, begins_anew=has_new_goal)
-        imagined, parts = looked_ahead(self._world, start, plan, pursuit, memory=memory)
-        record = PlanRecord(
-            request.step, plan, imagined, distance, pursuit.index, request.begins_at_step, parts
-        )
-        near = pursuit.reached_distance(now, spec)
-        return Answer(record, pursuit.is_last and distance < near, self._clock() - began)
+
+        def told(plan: Plan) -> Answer:
+            refuse_not_finite(plan)
+            imagined, parts = looked_ahead(self._world, start, plan, pursuit, memory=memory)
+            record = PlanRecord(
+                request.step, plan, imagined, distance, pursuit.index, request.begins_at_step, parts
+            )
+            near = pursuit.reached_distance(now, spec)
+            return Answer(record, pursuit.is_last and distance < near, self._clock() - began)
+
+        on_best = None if on_better is None else lambda plan: on_better(told(plan))
+        return told(self._plan(request, start, memory, on_best, begins_anew=has_new_goal))
 
     def _plan(
-        self, request: PlanRequest, start: Latent, memory: object, *, begins_anew: bool
+        self,
+        request: PlanRequest,
+        start: Latent,
+        memory: object,
+        on_best: Callable[[Plan], None] | None,
+        *,
+        begins_anew: bool,
     ) -> Plan:
         """Plans from where the robot will be."""
         before = request.pending[-1] if len(request.pending) else request.previous_action
         options: dict[str, Any] = {} if memory is None else {"memory": memory}
-        plan = self._planner.plan(
+        if on_best is not None and isinstance(self._planner, SearchPlanner):
+            options["on_best"] = on_best
+        return self._planner.plan(
             self._world,
             start,
             cost=_Interruptible(self._pursuit.cost, self._is_closing),
@@ -145,8 +174,6 @@ class PlanningAhead:
             previous_action=torch.as_tensor(before).to(start.tokens),
             **options,
         )
-        refuse_not_finite(plan)
-        return plan
 
     def _look_back(self, request: PlanRequest) -> tuple[Latent, Past[Latent]]:
         """Encodes the frame of a request, and those of its past that were never planned from."""
@@ -195,8 +222,8 @@ class PlanningAhead:
         ]
 
 
-class _Closing(Exception):
-    """The policy was closed while it planned."""
+class Closing(Exception):
+    """The planner was told to end while it planned."""
 
 
 @dataclass(frozen=True)
@@ -204,9 +231,9 @@ class _Interruptible:
     """A cost that ends the search once the policy is closed."""
 
     cost: Cost
-    is_closing: threading.Event
+    is_closing: Flag
 
     def __call__(self, imagined: Latent, actions: Tensor) -> Tensor:
         if self.is_closing.is_set():
-            raise _Closing
+            raise Closing
         return self.cost(imagined, actions)

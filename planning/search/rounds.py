@@ -139,8 +139,9 @@ class SearchPlanner(ABC):
         previous_action: Tensor | None = None,
         memory: object = None,
         deadline_seconds: float | None = None,
+        on_best: Callable[[Plan], None] | None = None,
     ) -> Plan:
-        """Returns the best plan found; see `planning.types.Planner`."""
+        """Returns the best plan found; see `planning.types.Planner` and `plan_together`."""
         problem = Problem(
             start,
             cost,
@@ -151,7 +152,10 @@ class SearchPlanner(ABC):
             previous_action,
             memory,
         )
-        return plan_together(self, world, [problem], deadline_seconds=deadline_seconds)[0]
+        tell = None if on_best is None else lambda _, plan: on_best(plan)
+        return plan_together(
+            self, world, [problem], deadline_seconds=deadline_seconds, on_best=tell
+        )[0]
 
 
 def plan_together(
@@ -160,6 +164,7 @@ def plan_together(
     problems: Sequence[Problem],
     *,
     deadline_seconds: float | None = None,
+    on_best: Callable[[int, Plan], None] | None = None,
 ) -> list[Plan]:
     """Returns the best plan found for each problem; they share every call of the world model.
 
@@ -172,6 +177,8 @@ def plan_together(
             longest so far. The first goes part by part, and what there is no time for is not
             scored; its first eighth always is, and more until some cost is finite. None: search to
             the end.
+        on_best: is told, after each round but the last that found something better, which problem
+            and its best plan so far; its costs only fall.
 
     Raises:
         ValueError: if the deadline is not positive, if a previous plan does not fit, if the planner
@@ -192,6 +199,8 @@ def plan_together(
             for group in groups:
                 if is_first or clock.allows(group):
                     _score(world, group, clock)
+                    if on_best is not None:
+                        _tell_better(searches, group, clock, on_best)
                 else:
                     return [search.finish(clock.seconds()) for search in searches]
         return [search.finish(clock.seconds()) for search in searches]
@@ -327,22 +336,32 @@ class _Progress:
         except StopIteration as end:
             self.candidates, self.distribution = None, end.value
 
+    @property
+    def has_improved(self) -> bool:
+        """The last round found something better, and others come."""
+        before = self.best_costs[-2] if len(self.best_costs) > 1 else math.inf
+        return self.candidates is not None and self.best_cost < before
+
     def finish(self, seconds: float) -> Plan:
         """Ends the search and returns the best."""
         self.search.close()
+        return self.so_far(seconds)
+
+    def so_far(self, seconds: float) -> Plan:
+        """Returns the best there is."""
         space, uncertainty = self.space, self.best_uncertainty
         saturation = _saturation(self.best_actions, self.problem.action_spec)
         return Plan(
             actions=self.best_actions.clone(),
             cost=self.best_cost,
             iterations=len(self.best_costs),
-            best_costs=self.best_costs,
-            elite_costs=self.elite_costs,
+            best_costs=list(self.best_costs),
+            elite_costs=list(self.elite_costs),
             spread=space.spread(self.distribution.std),
             mean=space.decode(self.distribution.mean),
             num_rollouts=self.num_rollouts,
             seconds=seconds,
-            elite_cost_spreads=self.elite_cost_spreads,
+            elite_cost_spreads=list(self.elite_cost_spreads),
             uncertainty=None if uncertainty is None else uncertainty.clone(),
             saturation=saturation,
             warnings=plan_warnings(
@@ -355,6 +374,7 @@ class _Progress:
             num_differentiated=self.num_differentiated,
             source=self.best_source,
             elites=None if self.elites is None else self.elites.clone(),
+            is_finished=self.candidates is None,
         )
 
 
@@ -509,6 +529,19 @@ def _score(world: WorldModel, searches: Sequence[_Progress], clock: _Clock) -> N
     num_scored = sum(len(part[0].costs) for part in parts)
     whole = (clock.seconds() - began) * len(wishes[0]) / num_scored
     clock.note(whole, needs_gradients=needs_gradients)
+
+
+def _tell_better(
+    searches: Sequence[_Progress],
+    group: Sequence[_Progress],
+    clock: _Clock,
+    on_best: Callable[[int, Plan], None],
+) -> None:
+    """Tells of the searches of a group that have just found something better."""
+    scored = {id(search) for search in group}
+    for index, search in enumerate(searches):
+        if id(search) in scored and search.has_improved:
+            on_best(index, search.so_far(clock.seconds()))
 
 
 def _have_finite_costs(searches: Sequence[_Progress], parts: Sequence[list[_Scored]]) -> bool:
