@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 import re
+import sys
 from collections.abc import Collection, Iterator
 from typing import Any, get_args, get_type_hints
+
+from jepa.allowed_classes import ALLOWED, OPTION
 
 _CLASS_PATH = re.compile(r"Problem with given class_path '([^']+)'")
 _OPTION = re.compile(r"[Oo]ption '([^']+)' is not accepted")
@@ -15,6 +17,7 @@ _GROUP_OPTION = re.compile(r"(?:Subcommand|Group) '[^']+' does not accept option
 _UNRECOGNIZED = re.compile(r"unrecognized arguments: (--\S+)")
 _NO_ATTRIBUTE = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
 _NO_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
+_DENIED = re.compile(r"Importing '([^']+)' is not allowed")
 _NO_MODULE = re.compile(r"No module named '([^']+)'")
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _KEY = re.compile(r'Parser key "([^"]+)"')
@@ -46,6 +49,11 @@ def explain(message: str, option_names: Collection[str]) -> str:
     key = _last(_KEY, message)
     where = f"{key}: " if key else ""
     class_path = _last(_CLASS_PATH, message)
+    if denied := _last(_DENIED, message):
+        return (
+            f"{where}a config may name classes of {', '.join(ALLOWED)}, not {denied!r}: naming it "
+            f"runs its code; if you know and mean it: {OPTION} {denied.partition('.')[0]}"
+        )
     if (option := _last(_OPTION, message)) and class_path:
         return (
             f"{where}{class_path} has no option {option!r}{_suggest_argument(class_path, option)}"
@@ -56,7 +64,7 @@ def explain(message: str, option_names: Collection[str]) -> str:
         name = option.lstrip("-").partition("=")[0]
         return f"there is no option {option!r}{_suggest(name, option_names, prefix='--')}"
     if found := _NO_ATTRIBUTE.search(message):
-        names = vars(importlib.import_module(found[1]))
+        names = vars(sys.modules.get(found[1], object))
         return f"{where}{found[1]} has no class {found[2]!r}{_suggest(found[2], names)}"
     if name := _last(_NO_CLASS, message):
         return f"{where}there is no class {name!r}{_suggest_class(class_path, key, name)}"
@@ -78,10 +86,10 @@ def explain_refusal(message: str) -> str:
 
 
 def accepted_arguments(class_path: str) -> list[str]:
-    """The names that a class takes in its config."""
+    """The names that a class takes in its config; none if its module is not imported."""
     module, _, name = class_path.rpartition(".")
     try:
-        named = getattr(importlib.import_module(module), name)
+        named = getattr(sys.modules[module], name)
         classes = inspect.getmro(named) if isinstance(named, type) else (named,)
         names: list[str] = []
         for one in classes:  # a class that takes **options hands them to its parent
@@ -89,7 +97,7 @@ def accepted_arguments(class_path: str) -> list[str]:
             names += [part.name for part in parts if part.kind not in _VARIADIC]
             if not any(part.kind is inspect.Parameter.VAR_KEYWORD for part in parts):
                 break
-    except (ImportError, AttributeError, ValueError, TypeError):
+    except (KeyError, AttributeError, ValueError, TypeError):
         return []
     return [name for name in dict.fromkeys(names) if not name.startswith("_")]
 
@@ -98,9 +106,9 @@ def accepted_classes(class_path: str, argument: str) -> list[str]:
     """The names of the classes that are known and that an argument of a class takes, sorted."""
     module, _, name = class_path.rpartition(".")
     try:
-        owner = getattr(importlib.import_module(module), name)
+        owner = getattr(sys.modules[module], name)
         hints = [get_type_hints(one.__init__) for one in inspect.getmro(owner)]
-    except (ImportError, AttributeError, ValueError, TypeError, NameError):
+    except (KeyError, AttributeError, ValueError, TypeError, NameError):
         return []
     wanted = next((hint[argument] for hint in hints if argument in hint), None)
     found = {one for base in _classes_in(wanted) for one in _with_subclasses(base)}

@@ -33,6 +33,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.strategies import StrategyRegistry
 
 from jepa import run_folder
+from jepa.allowed_classes import only_allowed_classes, take_allowed
 from jepa.checkpoint_file import check_checkpoint, newest_good
 from jepa.checkpoint_saving import AtomicCheckpointIO
 from jepa.command_line import is_interrupt
@@ -76,21 +77,23 @@ def main(argv: list[str]) -> int:
     mark_launcher()
     if "fsdp2" not in StrategyRegistry:
         StrategyRegistry.register("fsdp2", Fsdp2Strategy, "weights cut over all ranks")
-    JepaCLI(
-        LightningModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        seed_everything_default=SEED,
-        save_config_kwargs={"overwrite": True},
-        trainer_defaults={
-            "use_distributed_sampler": False,  # the streams know their rank
-            "callbacks": [SaveWhenTerminated(), RankWatch(), PredictionFiles()],
-        },
-        auto_configure_optimizers=False,
-        parser_class=OneLineErrorParser,
-        args=with_found_configs(argv),
-    )
+    arguments, allowed = take_allowed(with_found_configs(argv))
+    with only_allowed_classes(allowed):
+        JepaCLI(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=SEED,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={
+                "use_distributed_sampler": False,  # the streams know their rank
+                "callbacks": [SaveWhenTerminated(), RankWatch(), PredictionFiles()],
+            },
+            auto_configure_optimizers=False,
+            parser_class=OneLineErrorParser,
+            args=arguments,
+        )
     return 0
 
 

@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from jepa.allowed_classes import only_allowed_classes, take_allowed
 from jepa.config_errors import ConfigError, explain_refusal
 from jepa.configs_folder import with_found_configs
 from jepa.lightning_cli import JepaCLI, OneLineErrorParser
@@ -61,18 +62,20 @@ def read_run(arguments: Sequence[str]) -> Run:
     Raises:
         ValueError: if the model is no pretraining, or the data are no clips.
     """
-    cli = _ConfigOnly(
-        LightningModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        run=False,
-        seed_everything_default=False,
-        save_config_callback=None,
-        auto_configure_optimizers=False,
-        parser_class=OneLineErrorParser,
-        args=with_found_configs(list(arguments)),
-    )
+    rest, allowed = take_allowed(with_found_configs(arguments))
+    with only_allowed_classes(allowed):
+        cli = _ConfigOnly(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            run=False,
+            seed_everything_default=False,
+            save_config_callback=None,
+            auto_configure_optimizers=False,
+            parser_class=OneLineErrorParser,
+            args=rest,
+        )
     if not isinstance(cli.model, Pretraining):
         raise ValueError(
             f"jepa estimate knows pretraining, not {type(cli.model).__name__}: name a config whose "

@@ -1,5 +1,8 @@
+import fractions  # noqa: F401  (what is not imported is not looked at)
+
 import pytest
 
+import jepa.training.distillation  # noqa: F401
 from jepa.config_errors import (
     accepted_arguments,
     accepted_classes,
@@ -62,6 +65,34 @@ def test_an_argument_unlike_all_others_gets_the_list():
 def test_a_misspelt_class_gets_a_suggestion():
     message = "Parser key \"data\":\n  module 'fractions' has no attribute 'Fractoin'"
     assert explain(message, OPTIONS).endswith("has no class 'Fractoin'; did you mean 'Fraction'?")
+
+
+DENIED = (
+    "Problem with given class_path '{0}':\n Importing '{0}' is not allowed, denied by the '*' "
+    "entry of the import path denylist. Add the import path to import_path_allowlist in "
+    "set_parsing_settings to allow it."
+)
+
+
+def test_a_class_that_no_config_may_name_comes_with_what_allows_it():
+    line = explain('Parser key "model":\n ' + DENIED.format("their_package.Model"), OPTIONS)
+    assert line == (
+        "model: a config may name classes of jepa, planning, data_pipelines, torch.optim, "
+        "torch.nn, torchvision.transforms, lightning, pytorch_lightning, not "
+        "'their_package.Model': naming it runs its code; if you know and mean it: "
+        "--allow-class their_package"
+    )
+
+
+def test_an_explanation_imports_nothing(tmp_path, monkeypatch):
+    """A config's own text is a part of the message; seen to fail with import_module."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "module_of_a_message.py").write_text("open('was_imported', 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    explain(nested("module_of_a_message.Model", "x"), OPTIONS)
+    explain("module 'module_of_a_message' has no attribute 'Model'", OPTIONS)
+    explain(unknown_class("module_of_a_message.Model", "x", "y"), OPTIONS)
+    assert not (tmp_path / "was_imported").exists()
 
 
 def unknown_class(class_path, argument, name):

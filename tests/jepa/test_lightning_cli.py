@@ -93,7 +93,8 @@ def test_resuming_goes_on_with_the_weights_and_the_metrics():
 
 def test_the_same_seed_gives_the_same_weights_and_a_saved_config_runs_again():
     fit("--name", "one")
-    assert main(["fit", "--config", "runs/one/config.yaml", "--name", "two"]) == 0
+    again = ["fit", "--config", "runs/one/config.yaml", "--name", "two", "--allow-class", "toy"]
+    assert main(again) == 0
     one, two = (
         torch.load(f"runs/{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
         for name in ("one", "two")
@@ -128,7 +129,7 @@ def test_checkpoints_can_be_switched_off():
 def test_validating_leaves_the_metrics_of_training_alone():
     fit()
     arguments = ["--config", "runs/Toy/config.yaml", "--ckpt_path", "last"]
-    assert main(["validate", *arguments]) == 0
+    assert main(["validate", *arguments, "--allow-class", "toy"]) == 0
     assert steps_in("runs/Toy/metrics.csv") == [0, 1, 2]
     assert Path("runs/Toy/validate/config.yaml").is_file()
 
@@ -161,7 +162,7 @@ def test_the_run_is_named_after_its_first_config():
     Path("configs/pretrain").mkdir(parents=True)
     Path("configs/pretrain/toy.yaml").write_text("model: toy.Toy\ndata: toy.ToyData\n")
     arguments = ["--config", "configs/pretrain/toy.yaml", *CPU, "--trainer.max_steps", "1"]
-    assert main(["fit", *arguments]) == 0
+    assert main(["fit", *arguments, "--allow-class=toy"]) == 0
     assert Path("runs/pretrain/toy/checkpoints/last.ckpt").is_file()
 
 
