@@ -43,7 +43,7 @@ def test_an_official_file_becomes_a_folder_with_the_same_numbers(converted):
     found, expected = tokens_of(converted)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     names = sorted(path.name for path in converted.iterdir())
-    assert names == ["README.md", "config.json", "model.safetensors"]
+    assert names == ["README.md", "config.json", "model.safetensors", "sha256.json"]
     assert "converted from target_encoder of checkpoint.pt" in (converted / "README.md").read_text()
 
 

@@ -533,12 +533,12 @@ def test_us_to_transformers_and_back_is_the_same_model(tmp_path):
         assert back.encoder.config == ours.encoder.config | {"mlp_ratio": width}
 
 
-def test_writing_leaves_the_files_that_transformers_knows_and_no_other(tmp_path):
+def test_writing_leaves_the_files_that_transformers_knows_and_their_hashes(tmp_path):
     write_huggingface(our_model(), tmp_path)
     write_huggingface(our_model(), tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir())
     processor = "video_preprocessor_config.json"
-    assert names == ["README.md", "config.json", "model.safetensors", processor]
+    assert names == ["README.md", "config.json", "model.safetensors", "sha256.json", processor]
     assert "A test." in (tmp_path / "README.md").read_text()
 
 

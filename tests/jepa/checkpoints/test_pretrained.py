@@ -195,7 +195,9 @@ def test_a_name_on_the_hub_is_downloaded_once_and_then_taken_from_the_cache(hub,
     expected = sum(p.sum().item() for p in load_file(saved / "model.safetensors").values())
     assert float(run.stdout) == pytest.approx(expected, rel=1e-5)
     fetched = {line.rpartition("/")[2] for line in asked if line.startswith("GET /lab")}
-    assert fetched == {"config.json", "model.safetensors", "README.md"}  # and not the .bin
+    assert fetched == {  # and not the .bin
+        "config.json", "model.safetensors", "README.md", "sha256.json",
+    }  # fmt: skip
     asked.clear()
     again = ask(LOAD, endpoint, tmp_path / "cache", HF_HUB_OFFLINE="1")
     assert (again.stdout, asked) == (run.stdout, [])
