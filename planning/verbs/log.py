@@ -157,6 +157,7 @@ def plan_log(record: PlanRecord) -> dict[str, Any]:
         "saturation": plan.saturation,
         "milliseconds": plan.seconds * 1e3,
         "iterations": plan.iterations,
+        "is_finished": plan.is_finished,
         "num_rollouts": plan.num_rollouts,
         "num_ruled_out": plan.num_ruled_out,
         "source": plan.source,

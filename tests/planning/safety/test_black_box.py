@@ -29,6 +29,7 @@ def test_the_file_keeps_its_size_and_the_last_records(tmp_path):
 
 
 def test_a_killed_process_leaves_its_last_records(tmp_path):
+    """Seen to fail with a buffer in place of the mapped file: no record is left."""
     path = tmp_path / "box"
     child = subprocess.Popen([sys.executable, "-c", NOTES_FOR_EVER, str(path)],
                              stdout=subprocess.PIPE)  # fmt: skip

@@ -15,6 +15,7 @@ def waits_for(condition, seconds=5.0):
 
 
 def test_it_barks_once_after_three_silent_periods_and_again_when_rearmed():
+    """Seen to fail with `Watchdog._run` emptied: it never barks."""
     barked = []
     with Watchdog(0.01, barked.append) as watchdog:
         time.sleep(0.05)
