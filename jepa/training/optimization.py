@@ -162,6 +162,7 @@ class OptimizedModule(L.LightningModule):
 
         Lightning saves no state of torch's generator: without this, a resumed run drops others.
         """
+        count_this_epoch(self.trainer)
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))  # as seed_everything was told
         torch.manual_seed(step_seed(seed, progress.total.processed, self.global_rank))
@@ -314,6 +315,18 @@ class OptimizedModule(L.LightningModule):
 
     def _name_of(self, part: nn.Module) -> str:
         return next(name for name, module in self.named_modules() if module is part)
+
+
+def count_this_epoch(trainer: L.Trainer) -> None:
+    """Counts the epoch under way as begun, where Lightning has not.
+
+    It does not for the epoch that follows a resume from an epoch's last step. Resumed in there
+    again, the run would begin the epoch anew, or take one epoch too many.
+    """
+    progress: Any = trainer.fit_loop.epoch_progress
+    if progress.current.ready == progress.current.processed:
+        progress.increment_ready()
+        progress.increment_started()
 
 
 def newest_checkpoint(trainer: L.Trainer) -> str:

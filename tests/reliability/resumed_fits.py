@@ -66,11 +66,12 @@ def data_of(recipe, shards):
     return TrajectoryDataModule(trajectories, 5, **options)
 
 
-def fitted(recipe, shards, folder, *callbacks, ckpt_path=None, num_steps=NUM_STEPS):
+def fitted(recipe, shards, folder, *callbacks, ckpt_path=None, max_epochs=None):
     """Returns what came in every step; `step=k.ckpt` is in the folder after k updates."""
     kept = Kept()
     saving = WholeUpdateCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)
-    trainer = make_trainer(folder, max_steps=num_steps, callbacks=[kept, *callbacks, saving])
+    length = {"max_epochs": max_epochs, "max_steps": -1 if max_epochs else NUM_STEPS}
+    trainer = make_trainer(folder, **length, callbacks=[kept, *callbacks, saving])
     trainer.fit(ALL_RECIPES[recipe](), data_of(recipe, shards), ckpt_path=ckpt_path)
     return kept.steps
 

@@ -16,6 +16,7 @@ from tests.reliability.fit_processes import (
     END_SECONDS,
     ROOT,
     START_SECONDS,
+    Starter,
     Training,
     assert_equal,
     write_what_is_trained_on,
@@ -29,8 +30,10 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_what_is_trained_on(tmp_path_factory.mktemp("ended"))
+def starter(tmp_path_factory):
+    made = Starter(write_what_is_trained_on(tmp_path_factory.mktemp("ended")))
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -45,7 +48,7 @@ def trainings():
     "told", [[(0,)] * 10, [(0,), (1,), (0, 1)] * 3], ids=["one rank", "two ranks"]
 )
 def test_sigterm_to_any_rank_saves_at_that_step_ends_all_with_143_and_is_resumed(
-    told, folder, trainings
+    told, starter, trainings
 ):
     """Ten, and nine times in one training, at random moments of its steps.
 
@@ -56,7 +59,7 @@ def test_sigterm_to_any_rank_saves_at_that_step_ends_all_with_143_and_is_resumed
     steps = 6 * (len(told) + 1)
     for name in ("left", "told"):
         trainings.append(
-            Training(folder, f"{name}{num_ranks}", num_steps=steps, num_ranks=num_ranks)
+            Training(starter, f"{name}{num_ranks}", num_steps=steps, num_ranks=num_ranks)
         )
     left, training = trainings
     left.finish()
@@ -79,13 +82,13 @@ def test_sigterm_to_any_rank_saves_at_that_step_ends_all_with_143_and_is_resumed
         (0, "error: [rank 1] rank 0 ended without a word, so it was killed"),
     ],
 )
-def test_a_rank_that_is_killed_ends_the_other_and_is_named(rank, line, folder):
+def test_a_rank_that_is_killed_ends_the_other_and_is_named(rank, line, starter):
     """Ranks that Lightning starts, as everyone has them who does not use torchrun.
 
     Seen to fail without the watch: rank 0 said that rank 1's own line says why, and there was none;
     and rank 1 that its loss of rank 0 is an internal error, to be reported.
     """
-    run = LightningsOwn(folder, f"killed{rank}")
+    run = LightningsOwn(starter.folder, f"killed{rank}")
     try:
         os.kill(run.pids()[rank], signal.SIGKILL)
         killed_at = time.monotonic()
@@ -121,10 +124,10 @@ class LightningsOwn:
             )
 
     def pids(self):
-        """Returns the process of each rank, when both have done a step."""
+        """Returns the process of each rank, when both have begun after a checkpoint."""
         files = [self.keys.with_name(f"{self.keys.name}.{rank}") for rank in (0, 1)]
         deadline = time.monotonic() + START_SECONDS
-        while not all(file.exists() for file in files):
+        while not all(file.exists() and file.read_bytes().count(b"\n") > 1 for file in files):
             assert time.monotonic() < deadline and self.process.poll() is None, self.said()
             time.sleep(0.05)
         return [int(file.with_suffix(f"{file.suffix}.pid").read_text()) for file in files]

@@ -113,6 +113,24 @@ def test_a_run_resumed_twice_without_a_step_between_is_the_same_too(whole, shard
     assert differing(folder / LAST, tmp_path / "2" / LAST) == []
 
 
+@pytest.mark.parametrize("second", [STEPS_PER_EPOCH + 1, 2 * STEPS_PER_EPOCH])
+def test_a_run_of_so_many_epochs_resumed_at_the_end_of_one_and_in_the_next_has_no_more(
+    second, shards, tmp_path
+):
+    """Seen to fail without count_this_epoch: after its 9 steps it took one or three more."""
+    folders = [tmp_path / name for name in ("whole", "first", "second")]
+    options, checkpoint = {"max_epochs": 3}, None
+    runs = []
+    for folder, step in zip(folders, (STEPS_PER_EPOCH, second, None), strict=True):
+        runs.append(fitted("latent_l1", shards, folder, ckpt_path=checkpoint, **options))
+        checkpoint = folder / f"step={step}.ckpt"
+    whole, first, again = runs
+    assert len(whole) == 3 * STEPS_PER_EPOCH
+    assert {**whole, **first} == whole and {**whole, **again} == whole
+    last = f"step={len(whole)}.ckpt"
+    assert [differing(folders[0] / last, folder / last) for folder in folders[1:]] == [[], []]
+
+
 def shortened(checkpoint, way):
     """Returns a checkpoint without the entry at a way through its dictionaries and lists."""
     cut = holder = copy.deepcopy(checkpoint)
