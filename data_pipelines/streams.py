@@ -23,7 +23,7 @@ from data_pipelines.decoders.base import DecoderName, VideoDecoder, decoder_clas
 from data_pipelines.decoders.isolated import DecodingProcess
 from data_pipelines.frames import DecodeError
 from data_pipelines.plan import Slot, mixed_seed
-from data_pipelines.reading_processes import let_kill_end, refuse_dead
+from data_pipelines.reading_processes import let_them_end, refuse_dead
 from data_pipelines.samples import Sample
 from data_pipelines.shard_index import ShardIndex
 from data_pipelines.shard_reader import ShardReader
@@ -220,21 +220,18 @@ class CountingLoader(DataLoader):
             ChildProcessError: if one of them has died.
         """
         batches = super().__iter__()
-        workers = getattr(batches, "_workers", ())
-        let_kill_end(workers)
+        let_them_end(batches)
         while True:
             before = int(self._signs_of_life)
             try:
                 collated = next(batches)
             except StopIteration:
                 return
-            except RuntimeError as error:
-                refuse_dead(workers)
+            except (RuntimeError, OSError, EOFError) as error:
+                refuse_dead(batches, error)
                 if not str(error).startswith("DataLoader timed out"):
                     raise
                 if int(self._signs_of_life) == before:
-                    for worker in workers:
-                        worker.kill()  # it listens to nothing else, and we would wait for its end
                     raise TimeoutError(
                         f"no reading process showed a sign of life for {self.timeout:g} s: a "
                         "decoder or the disk hangs; isolate_decoding: true bounds decoders"
