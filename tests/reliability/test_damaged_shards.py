@@ -112,7 +112,7 @@ def is_within(starts, places):
 @pytest.mark.parametrize("count", [2, pytest.param(42, marks=LONG)])  # of each kind: 546
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_damaged_tar_gives_what_is_whole_and_names_what_is_lost(tmp_path, kind, count):
-    """Seen to fail with Python's tarfile as the walk: samples of 7 kinds were lost, none named."""
+    """Seen to fail with Python's tarfile as the walk: samples were lost, and none was named."""
     for number in range(count):
         path = tmp_path / f"tar-{number}.tar"
         path.write_bytes(damaged(kind, number))
@@ -182,7 +182,7 @@ def damaged_set(tmp_path):
 def test_of_a_packed_set_each_sample_is_seen_or_refused_and_check_names_each_shard(
     damaged_set, count
 ):
-    """Seen to fail without checksums and lengths of reads: a decoder was given other bytes."""
+    """Seen to fail without lengths of reads; without checksums it was not tried."""
     folder = damaged_set(count)
     with pytest.raises(ShardError, match=r"shard-\d+\.tar .*"):
         ShardIndex.load(folder)
