@@ -20,6 +20,7 @@ from torch import Tensor
 
 from jepa.checkpoint_digest import refuse_damage, write_sealed
 from jepa.checkpoint_file import previous_of, read_content
+from jepa.checkpoint_secrets import without_secrets
 from jepa.partial_files import partial_of, sweep, sync_file
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         target = Path(path)
         try:
             self._sweep(target.parent)
-            self._write(checkpoint, target)
+            self._write(without_secrets(checkpoint), target)
         except OSError as error:
             if (step := checkpoint.get("global_step")) != self._failed_step or not self.failures:
                 self.failures, self._failed_step = self.failures + 1, step

@@ -30,7 +30,10 @@ def refuse_damage(path: Path) -> None:
     manifest = path.with_name(MANIFEST)
     if not manifest.exists() or not path.exists():
         return
-    wanted = _read(manifest).get(path.name)
+    digests = _read(manifest)
+    if gone := [name for name in digests if not (manifest.parent / name).exists()]:
+        raise ValueError(f"{manifest} names {gone[0]!r}, which is not there: take the folder again")
+    wanted = digests.get(path.name)
     if not isinstance(wanted, str):
         raise ValueError(f"{manifest} is damaged: it does not name {path.name}")
     if sha256_of(path) != wanted:
@@ -55,7 +58,7 @@ def _text(digests: dict[str, str]) -> str:
 
 def _read(manifest: Path) -> dict[str, object]:
     try:
-        text = manifest.read_text(encoding="utf-8")
+        text = manifest.read_bytes().decode()  # read_text would not tell \r\n from \n
         content = json.loads(text)
         number, digests = content["format"], content["sha256"]
     except (ValueError, RecursionError, TypeError, KeyError) as error:
