@@ -25,7 +25,8 @@ def let_them_end(batches: Any) -> None:  # noqa: ANN401 - PyTorch's iterator has
     if not workers or "terminate" in vars(workers[0]):  # of an epoch before
         return
     for worker in workers:
-        worker.terminate = worker._popen.kill  # pyright: ignore[reportAttributeAccessIssue]
+        process: Any = worker._popen  # pyright: ignore[reportAttributeAccessIssue]
+        worker.terminate = process.terminate = process.kill  # the latter is called at exit
     weakref.finalize(batches, _drop, list(batches._index_queues)).atexit = False
 
 
