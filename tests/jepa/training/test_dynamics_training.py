@@ -9,6 +9,7 @@ from jepa.models.dynamics import GRU, AdaLN, Ensemble
 from jepa.models.latents import PooledTokens
 from jepa.objectives import LatentMSE
 from jepa.training.bagging import draws
+from jepa.training.state_list import note_entries
 from jepa.training.world_model_training import WorldModelTraining
 from tests.jepa.training.rank_fits import make_trainer
 
@@ -78,7 +79,8 @@ def test_a_checkpoint_of_other_latents_is_refused_by_name(encoder_folder):
     ours, theirs = (WorldModelTraining(encoder_folder, dim=dim) for dim in (24, 48))
     with pytest.raises(ValueError, match=r"has dynamics.dim=48, the config dynamics.dim=24"):
         ours.refuse_to_resume({"architecture": theirs.architecture})
-    ours.refuse_to_resume({"architecture": {}})  # checkpoints of earlier versions do not say
+    with pytest.raises(ValueError, match="the checkpoint has no state_list"):  # of earlier versions
+        ours.refuse_to_resume({"architecture": {}})
 
 
 # Rollouts.
@@ -316,7 +318,9 @@ def test_a_checkpoint_of_other_dynamics_is_refused_by_name(encoder_folder):
 
     gru, adaln = make(dynamics=GRU(dim=24)), make(dynamics=small_adaln())
     ensembles = [make(dynamics=Ensemble(GRU(dim=dim))) for dim in (24, 48)]
-    gru.refuse_to_resume({"architecture": make(dynamics=GRU(dim=24)).architecture})
+    same = {"architecture": make(dynamics=GRU(dim=24)).architecture}
+    note_entries(same)
+    gru.refuse_to_resume(same)
     for ours, theirs, words in (
         (gru, adaln, "has dynamics.name=AdaLN, the config dynamics.name=GRU"),
         (make(dim=24), gru, "has dynamics.name=GRU"),

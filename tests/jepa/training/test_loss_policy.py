@@ -82,7 +82,7 @@ def test_a_leap_that_is_let_through_is_told_once_and_counted(caplog):
     with caplog.at_level(logging.WARNING):
         assert all(asks(watch, loss, step=7) for loss in (4.9, 5.1, 50.0, 1.0, 6.0))
     assert watch.num_spikes == 2
-    assert [record.getMessage() for record in caplog.records][0] == (
+    assert next(record.getMessage() for record in caplog.records) == (
         "the loss is 5.1, more than 5 times 1, the median of the last 11 updates, at step 7 "
         "(samples a, b, ...); its update is made (max_loss_spike leaves such ones out)"
     )
