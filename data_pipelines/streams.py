@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 MAX_REPLACEMENTS = 64
 ALL_CLIPS = slice(None)  # of a sample
+LOOK_SECONDS = 5.0  # after so long without a batch it is seen whether all reading processes live
 DECODING_TIMEOUT_SECONDS = 30.0  # of an isolated decoder, for one sample
 
 
@@ -191,7 +193,7 @@ class CountingLoader(DataLoader):
             num_workers=num_workers,
             prefetch_factor=prefetch_factor if num_workers else None,
             persistent_workers=num_workers > 0,
-            timeout=SILENCE_SECONDS if num_workers else 0,
+            timeout=min(LOOK_SECONDS, SILENCE_SECONDS) if num_workers else 0,
             pin_memory=pin_memory,
         )
         self.skips = skips
@@ -221,8 +223,8 @@ class CountingLoader(DataLoader):
         """
         batches = super().__iter__()
         let_them_end(batches)
+        lived, lived_at = -1, 0.0
         while True:
-            before = int(self._signs_of_life)
             try:
                 collated = next(batches)
             except StopIteration:
@@ -231,12 +233,15 @@ class CountingLoader(DataLoader):
                 refuse_dead(batches, error)
                 if not str(error).startswith("DataLoader timed out"):
                     raise
-                if int(self._signs_of_life) == before:
+                if int(self._signs_of_life) != lived:
+                    lived, lived_at = int(self._signs_of_life), time.monotonic()
+                elif time.monotonic() - lived_at >= SILENCE_SECONDS:
                     raise TimeoutError(
-                        f"no reading process showed a sign of life for {self.timeout:g} s: a "
+                        f"no reading process showed a sign of life for {SILENCE_SECONDS:g} s: a "
                         "decoder or the disk hangs; isolate_decoding: true bounds decoders"
                     ) from None
             else:
+                lived = -1
                 yield collated
 
     def state_dict(self) -> dict[str, Any]:
