@@ -84,11 +84,7 @@ def scan_videos(
         ImportError: if a package is missing that `source` or `out` needs.
     """
     out = Path(out)
-    if out.suffix not in (".csv", ".parquet"):
-        raise ValueError(f"{out}: a manifest's name ends in .csv or .parquet")
-    if out.suffix == ".parquet":
-        if importlib.util.find_spec("pyarrow") is None:  # said before the work, not after
-            raise ImportError(f"{out}: Parquet needs pyarrow: pip install pyarrow, or write a .csv")
+    _refuse_wrong_name(out)
     if num_workers < 1:
         raise ValueError(f"num_workers={num_workers} must be at least 1")
     sources = find_sources(source, extensions=IMAGE_EXTENSIONS if images else VIDEO_EXTENSIONS)
@@ -107,13 +103,27 @@ def scan_videos(
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     skipped_list = out.with_name(f"{out.stem}.skipped.csv")
-    if skipped:
-        about = [{"path": video.path, "reason": video.reason} for video in skipped]
-        write_whole(skipped_list, _csv_bytes(about))
-    else:
-        skipped_list.unlink(missing_ok=True)  # an earlier scan's
+    _write_skipped(skipped_list, skipped)
     _write_table(out, rows)
     return ScanResult(out, skipped_list, tuple(rows), tuple(skipped), sources.remarks)
+
+
+def _refuse_wrong_name(manifest: Path) -> None:
+    """Says before the work, not after, that a manifest cannot be written."""
+    if manifest.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"{manifest}: a manifest's name ends in .csv or .parquet")
+    if manifest.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise ImportError(
+            f"{manifest}: Parquet needs pyarrow: pip install pyarrow, or write a .csv"
+        )
+
+
+def _write_skipped(path: Path, skipped: Sequence[SkippedVideo]) -> None:
+    if skipped:
+        about = [{"path": video.path, "reason": video.reason} for video in skipped]
+        write_whole(path, _csv_bytes(about))
+    else:
+        path.unlink(missing_ok=True)  # an earlier scan's
 
 
 class _Columns(NamedTuple):

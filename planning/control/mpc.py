@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,11 +18,9 @@ from planning.control.recent_past import RecentPast, memory_of
 from planning.costs import GoalDistance, Reduction, WeightedSum
 from planning.latent_world import LatentWorld
 from planning.safety.observations import refuse_no_observation
-from planning.safety.safe_stop import NotFiniteStop
+from planning.safety.safe_stop import NotFiniteStop, tell_beside
 from planning.search.rounds import Problem
 from planning.types import Cost, Environment, Goal, Latent, Plan, Planner, TimeStep
-
-logger = logging.getLogger(__name__)
 
 Policy = Callable[[Environment, TimeStep, np.random.Generator], np.ndarray]
 
@@ -509,10 +506,5 @@ def _stop_after(
     try:
         episode.stop(stop_action, pace=pace)
     except Exception as second:  # whatever it is: what failed first is what must be raised
-        line = (
-            f"the robot may still be moving: stopping it failed ({type(second).__name__}: {second})"
-        )
-        logger.error(line)
-        add_note = getattr(error, "add_note", None)  # from Python 3.11 on
-        if add_note is not None:
-            add_note(line)
+        reason = f"{type(second).__name__}: {second}"
+        tell_beside(error, f"the robot may still be moving: stopping it failed ({reason})")

@@ -7,7 +7,6 @@ import mmap
 import struct
 import zlib
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 MAGIC = b"JEPABOX1"
@@ -44,12 +43,7 @@ class BlackBox:
     def __enter__(self) -> BlackBox:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def note(self, **content: Any) -> None:  # noqa: ANN401

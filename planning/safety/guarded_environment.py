@@ -18,7 +18,7 @@ from planning.safety.black_box import BlackBox
 from planning.safety.enable_signal import EnableSignal
 from planning.safety.observations import USUAL_LIMITS, ObservationGuard, ObservationLimits
 from planning.safety.robot_limits import LastFilter, RobotLimits
-from planning.safety.safe_stop import SafeStop
+from planning.safety.safe_stop import SafeStop, tell_beside
 from planning.safety.timed_calls import TimedCalls
 from planning.types import Environment, TimeStep
 
@@ -202,8 +202,9 @@ class GuardedEnvironment:
             self._last = sent
             self._note()
         except Exception as error:  # why it was stopped must be raised, not this
-            add_note = getattr(self.stopped, "add_note", _nothing)  # from Python 3.11 on
-            add_note(f"the robot may still be moving: stopping failed: {error}")
+            trouble = f"the robot may still be moving: stopping failed: {error}"
+            self._note(trouble=trouble)
+            tell_beside(self.stopped, trouble)
 
     def _come_to_rest(self, action: np.ndarray) -> TimeStep:
         """Goes on braking; returns what was seen last to who asks for nothing else."""

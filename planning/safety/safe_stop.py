@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Literal, get_args
+
+logger = logging.getLogger(__name__)
 
 Reason = Literal[
     "not finite",  # NaN or infinity in latents, costs or plans, or too few finite ones
@@ -65,3 +68,11 @@ class RefusedAction(SafeStop, ValueError):
     def __reduce__(self) -> tuple[type[SafeStop], tuple[str]]:  # pyright: ignore
         """Can be sent from the planner's process to the loop."""
         return type(self), (self.detail,)
+
+
+def tell_beside(error: BaseException | None, line: str) -> None:
+    """Logs what failed while another error was dealt with, and adds it to that error's text."""
+    logger.error(line)
+    add_note = getattr(error, "add_note", None)  # from Python 3.11 on
+    if add_note is not None:
+        add_note(line)

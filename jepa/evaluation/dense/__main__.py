@@ -17,6 +17,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments[:1] == ["make"]:
         return _make(arguments[1:])
     options = _parser().parse_args(arguments)
-    result = dense_probe(
-        options.encoder,
-        options.data,
-        options.task,
+    settings = DenseSettings(
+        task=options.task,
         test_data=options.test_data,
         layout=options.layout,
         head=options.head,
@@ -51,7 +50,9 @@ def main(argv: list[str] | None = None) -> int:
         test_share=options.test_share,
         max_clips=options.max_clips,
         seed=options.seed,
-        say=lambda line: print(line, file=sys.stderr),
+    )
+    result = dense_probe(
+        options.encoder, options.data, settings, say=lambda line: print(line, file=sys.stderr)
     )
     print(score_table(result))
     if options.out is not None:
@@ -59,29 +60,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def dense_probe(
-    encoder: str,
-    data: str | Path,
-    task: str,
-    *,
-    test_data: str | Path | None = None,
-    layout: str | None = None,
-    head: str = "closed_form",
-    layers: Sequence[int] | None = None,
-    frame_by_frame: bool | None = True,
-    image_size: int | None = None,
-    test_share: float = 0.3,
-    max_clips: int | None = None,
-    seed: int = 0,
-    say: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
-    """Scores an encoder and its baselines on one task.
+@dataclass(frozen=True)
+class DenseSettings:
+    """What is measured, and how.
 
     Args:
-        encoder: as `jepa.evaluation.encoders.load_probe_encoder` takes it.
-        data: a folder in one of the layouts of `data_pipelines.dense_readers`.
         task: one of `TASKS`.
-        test_data: clips to score a head on; None: a share of `data`.
+        test_data: clips to score a head on; None: a share of the data.
         layout: of the data; None: found out.
         head: of segmentation and depth: "closed_form" or "trained".
         layers: blocks whose tokens are put side by side; None: the encoder's output.
@@ -90,44 +75,75 @@ def dense_probe(
         test_share: share of the clips that a head is scored on, where there is no `test_data`.
         max_clips: of each data set; None: all.
         seed: of the split, of heads, of untrained weights and of the bootstrap.
+
+    Raises:
+        ValueError: if an option is out of range.
+    """
+
+    task: str
+    test_data: str | Path | None = None
+    layout: str | None = None
+    head: str = "closed_form"
+    layers: Sequence[int] | None = None
+    frame_by_frame: bool | None = True
+    image_size: int | None = None
+    test_share: float = 0.3
+    max_clips: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise ValueError(f"task must be one of {', '.join(TASKS)}, got {self.task!r}")
+        if not 0 < self.test_share < 1:
+            raise ValueError(f"test_share must be between 0 and 1, got {self.test_share}")
+        if self.max_clips is not None and self.max_clips < 1:
+            raise ValueError(f"max_clips must be at least 1, got {self.max_clips}")
+
+    @property
+    def fits_a_head(self) -> bool:
+        """Whether clips are needed to fit on."""
+        return self.task in FITTED_TASKS
+
+
+def dense_probe(
+    encoder: str,
+    data: str | Path,
+    settings: DenseSettings,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Scores an encoder and its baselines on one task.
+
+    Args:
+        encoder: as `jepa.evaluation.encoders.load_probe_encoder` takes it.
+        data: a folder in one of the layouts of `data_pipelines.dense_readers`.
+        settings: the task, and how it is done.
         say: is told what goes on.
 
     Returns:
         {"task", "num_clips", "num_fitted", "scores": {method: {score: [value, low, high]}}, ...}.
 
     Raises:
-        ValueError: if the data do not fit the task, or an option is out of range.
+        FileNotFoundError: if there is nothing at `data`.
+        ValueError: if the data do not fit the task.
     """
-    if task not in TASKS:
-        raise ValueError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
-    if not 0 < test_share < 1:
-        raise ValueError(f"test_share must be between 0 and 1, got {test_share}")
-    fitted, scored = _clips(
-        data, test_data, task, layout=layout, share=test_share, most=max_clips, seed=seed
-    )
-    methods = _methods(
-        encoder,
-        task,
-        layers=layers,
-        frame_by_frame=frame_by_frame,
-        image_size=image_size,
-        seed=seed,
-    )
+    fitted, scored = _clips(data, settings)
     scores = {}
-    for name, features in methods.items():
-        say(f"{task}: {name}")
-        measured = _measure(task, features, fitted, scored, head=head, seed=seed)
+    for name, features in _methods(encoder, settings).items():
+        say(f"{settings.task}: {name}")
+        measured = _measure(features, fitted, scored, settings)
         scores[name] = {
-            score: list(interval) for score, interval in measured.intervals(seed=seed).items()
+            score: list(interval)
+            for score, interval in measured.intervals(seed=settings.seed).items()
         }
     return {
-        "task": task,
+        "task": settings.task,
         "encoder": encoder,
         "data": str(data),
-        "head": head if task in FITTED_TASKS else None,
-        "num_fitted": len(fitted) if task in FITTED_TASKS else 0,
+        "head": settings.head if settings.fits_a_head else None,
+        "num_fitted": len(fitted),
         "num_clips": len(scored),
-        "seed": seed,
+        "seed": settings.seed,
         "scores": scores,
     }
 
@@ -148,31 +164,21 @@ def score_table(result: dict[str, Any]) -> str:
 
 
 def _measure(
-    task: str,
     features: Any,  # noqa: ANN401 - `PatchFeatures`, or None: imported when it is needed
     fitted: ChosenClips,
     scored: ChosenClips,
-    *,
-    head: str,
-    seed: int,
+    settings: DenseSettings,
 ) -> Measurements:
-    """Runs a task for one method."""
+    """Runs the task for one method."""
     from jepa.evaluation.dense import fitted_tasks, matching_tasks
 
-    if task in FITTED_TASKS:
-        return getattr(fitted_tasks, task)(features, fitted, scored, head=head, seed=seed)
-    return getattr(matching_tasks, task)(features, scored)
+    if settings.fits_a_head:
+        measure = getattr(fitted_tasks, settings.task)
+        return measure(features, fitted, scored, head=settings.head, seed=settings.seed)
+    return getattr(matching_tasks, settings.task)(features, scored)
 
 
-def _methods(
-    source: str,
-    task: str,
-    *,
-    layers: Sequence[int] | None,
-    frame_by_frame: bool | None,
-    image_size: int | None,
-    seed: int,
-) -> dict[str, Any]:
+def _methods(source: str, settings: DenseSettings) -> dict[str, Any]:
     """Returns what makes features, by name; None is the baseline in which nothing moves."""
     from jepa.evaluation.dense.patches import EncoderPatches, PixelPatches, PlacePatches
     from jepa.evaluation.encoders import PIXELS, UNTRAINED, load_probe_encoder
@@ -181,10 +187,10 @@ def _methods(
         return EncoderPatches(
             load_probe_encoder(
                 name,
-                layers=layers,
-                frame_by_frame=frame_by_frame,
-                image_size=image_size,
-                seed=seed,
+                layers=settings.layers,
+                frame_by_frame=settings.frame_by_frame,
+                image_size=settings.image_size,
+                seed=settings.seed,
             )
         )
 
@@ -193,35 +199,25 @@ def _methods(
     if source != PIXELS and not source.startswith(UNTRAINED):
         methods["untrained"] = loaded(UNTRAINED + source)
     methods["pixels"] = PixelPatches(trained.grid)
-    if task in FITTED_TASKS:
+    if settings.fits_a_head:
         return methods | {"place alone": PlacePatches(trained.grid)}
     return methods | {"no motion": None}
 
 
-def _clips(
-    data: str | Path,
-    test_data: str | Path | None,
-    task: str,
-    *,
-    layout: str | None,
-    share: float,
-    most: int | None,
-    seed: int,
-) -> tuple[ChosenClips, ChosenClips]:
+def _clips(data: str | Path, settings: DenseSettings) -> tuple[ChosenClips, ChosenClips]:
     """Returns the clips to fit a head on (none where no head is fitted), and those to score."""
     from jepa.evaluation.dense.measured_clips import chosen_clips
 
-    if most is not None and most < 1:
-        raise ValueError(f"max_clips must be at least 1, got {most}")
     opened = importlib.import_module(BASE).open_dense
-    source = opened(data, layout=layout)
-    order = np.random.default_rng(seed).permutation(len(source))[:most]
-    if test_data is not None and task in FITTED_TASKS:
-        other = opened(test_data, layout=layout)
-        return chosen_clips(source, order.tolist()), chosen_clips(other, range(len(other))[:most])
-    if task not in FITTED_TASKS:
+    most = settings.max_clips
+    source = opened(data, layout=settings.layout)
+    order = np.random.default_rng(settings.seed).permutation(len(source))[:most]
+    if not settings.fits_a_head:
         return chosen_clips(source, []), chosen_clips(source, sorted(order.tolist()))
-    num_scored = max(1, round(share * len(order)))
+    if settings.test_data is not None:
+        other = opened(settings.test_data, layout=settings.layout)
+        return chosen_clips(source, order.tolist()), chosen_clips(other, range(len(other))[:most])
+    num_scored = max(1, round(settings.test_share * len(order)))
     if num_scored >= len(order):
         raise ValueError(
             f"{data} has {len(order)} clips to use: too few to fit on some and score on others; "

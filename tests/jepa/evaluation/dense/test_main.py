@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from jepa.checkpoints.native import save_encoder
-from jepa.evaluation.dense.__main__ import dense_probe, main
+from jepa.evaluation.dense.__main__ import DenseSettings, dense_probe, main
 from jepa.models import VideoEncoder
 
 
@@ -48,22 +48,21 @@ def test_every_task_has_its_baselines_beside_it(folders, tmp_path, capsys, task,
 
 
 def test_a_seed_gives_the_same_scores_again(folders):
-    words = (str(folders / "encoder"), folders / "clips", "segmentation")
-    assert dense_probe(*words, seed=3) == dense_probe(*words, seed=3)
+    words = (str(folders / "encoder"), folders / "clips", DenseSettings("segmentation", seed=3))
+    assert dense_probe(*words) == dense_probe(*words)
 
 
 def test_heads_are_scored_on_clips_that_they_were_not_fitted_on(folders):
-    told = dense_probe(str(folders / "encoder"), folders / "clips", "depth", test_share=0.4)
+    places = (str(folders / "encoder"), folders / "clips")
+    told = dense_probe(*places, DenseSettings("depth", test_share=0.4))
     assert (told["num_fitted"], told["num_clips"]) == (3, 2)
-    other = dense_probe(
-        str(folders / "encoder"), folders / "clips", "depth", test_data=folders / "clips"
-    )
+    other = dense_probe(*places, DenseSettings("depth", test_data=folders / "clips"))
     assert (other["num_fitted"], other["num_clips"]) == (5, 5)
 
 
 def test_an_untrained_encoder_has_no_untrained_twin(folders):
     source = f"untrained:{folders / 'encoder'}"
-    told = dense_probe(source, folders / "clips", "tracking", max_clips=2)
+    told = dense_probe(source, folders / "clips", DenseSettings("tracking", max_clips=2))
     assert list(told["scores"]) == ["encoder", "pixels", "no motion"]
     assert told["num_clips"] == 2
 
@@ -81,15 +80,15 @@ def test_an_untrained_encoder_has_no_untrained_twin(folders):
 def test_bad_options_are_one_line(folders, options, message):
     words = {"task": "depth"} | options
     with pytest.raises(ValueError, match=message):
-        dense_probe(str(folders / "encoder"), folders / "clips", **words)
+        dense_probe(str(folders / "encoder"), folders / "clips", DenseSettings(**words))
 
 
 def test_data_that_are_not_there_are_named(folders):
     with pytest.raises(FileNotFoundError, match=r"no file or folder .*nowhere"):
-        dense_probe(str(folders / "encoder"), folders / "nowhere", "depth")
+        dense_probe(str(folders / "encoder"), folders / "nowhere", DenseSettings("depth"))
     (folders / "empty").mkdir()
     with pytest.raises(ValueError, match="no data set with dense labels in a layout that is known"):
-        dense_probe(str(folders / "encoder"), folders / "empty", "depth")
+        dense_probe(str(folders / "encoder"), folders / "empty", DenseSettings("depth"))
 
 
 def test_help_has_an_example(capsys):
