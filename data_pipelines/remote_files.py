@@ -370,8 +370,10 @@ class _FsspecStore:
             return sync(store.loop, getattr(store, f"_{name}"), url, timeout=timeout, **arguments)
         except FSTimeoutError:
             raise _PassingFault(f"no answer within {timeout:.3g} s") from None
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise RemoteFileMissingError("no such file") from None
+        except IsADirectoryError:
+            raise RemoteFileMissingError("is a folder") from None
         except PermissionError as error:
             raise RemoteFileRefusedError(f"access denied ({error})") from None
         except Exception as error:  # each store has its own library, with its own errors

@@ -134,11 +134,16 @@ class Samples(Sequence[Sample]):
         videos = [names for names in self._columns.layouts if not are_of_image(names)]
         return sum(self._columns.known(_DURATION_COLUMN, videos))
 
+    def keys(self) -> Iterator[str]:
+        """Yields the key of each sample."""
+        for number in range(len(self)):
+            yield self._columns.text(number, 0) or ""
+
     def keys_and_sizes(self) -> Iterator[tuple[str, list[tuple[str, int]]]]:
         """Yields of each sample its key, and the extensions and sizes of its members, sorted."""
-        for number in range(len(self)):
+        for number, key in enumerate(self.keys()):
             sizes = [(place.extension, place.size) for place in self._columns.places(number)]
-            yield self._columns.text(number, 0) or "", sorted(sizes)
+            yield key, sorted(sizes)
 
 
 _DURATION_COLUMN = [field.name for field in fields(VideoMetadata)].index("duration_seconds")

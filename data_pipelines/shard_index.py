@@ -169,6 +169,7 @@ def _load_one(place: ShardPlace, *, verify_files: bool, retry: RetryPolicy | Non
     if data is None:
         return _index_of_tars(place, retry)
     index = _parse_index(data, place.folder)
+    _refuse_repeated_keys(index)
     if place.tars is not None:
         listed = {name_of_shard(shard.path): shard for shard in index.shards}
         if not all(name in listed for name in place.tars):
@@ -364,11 +365,19 @@ def _refuse_repeated_shards(index: ShardIndex) -> None:
 
 
 def _refuse_repeated_keys(index: ShardIndex) -> None:
+    """Looks at the keys' hashes first: eight bytes for each of millions of samples."""
+    keys = (key for shard in index.shards for key in shard.columns.keys())
+    hashes = np.fromiter(map(hash, keys), np.int64)
+    values, counts = np.unique(hashes, return_counts=True)
+    suspects = set(values[counts > 1].tolist())
     shard_of: dict[str, str] = {}
-    for sample in index.samples:
+    for sample in index.samples if suspects else ():
+        if hash(sample.key) not in suspects:
+            continue
         if sample.key in shard_of:
-            raise ShardError(
-                f"key '{sample.key}' is in two shards: {shown(shard_of[sample.key])} and "
-                f"{shown(sample.shard)}"
-            )
+            first, second = shown(shard_of[sample.key]), shown(sample.shard)
+            where = f"in two shards: {first} and {second}"
+            if first == second:
+                where = f"twice in {first}"
+            raise ShardError(f"key '{sample.key}' is {where}; pack again, with keys of their own")
         shard_of[sample.key] = sample.shard

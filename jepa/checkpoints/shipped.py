@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 
 from jepa.checkpoints.folder_writing import CONFIG, WEIGHTS
-from jepa.checkpoints.manifest import sha256_of
+from jepa.checkpoints.manifest import MANIFEST as FOLDER_MANIFEST
+from jepa.checkpoints.manifest import manifest_text, sha256_of
 
 CHECKPOINTS = Path(__file__).resolve().parents[2] / "checkpoints"
 MANIFEST = "manifest.json"
@@ -52,12 +53,18 @@ def resolve_checkpoint(name: str | Path, *, root: Path = CHECKPOINTS) -> Path:
 
 
 def write_manifest(root: Path = CHECKPOINTS) -> Path:
-    """Writes the hashes of config and weights of every checkpoint in `root`; returns the file."""
+    """Writes the hashes of config and weights of every checkpoint in `root`; returns the file.
+
+    Beside each checkpoint they are written again, for those who copy its folder.
+    """
+    folders = [folder for folder in sorted(root.iterdir()) if (folder / WEIGHTS).is_file()]
     content = {
         folder.name: {file: sha256_of(folder / file) for file in (CONFIG, WEIGHTS)}
-        for folder in sorted(root.iterdir())
-        if (folder / WEIGHTS).is_file()
+        for folder in folders
     }
+    for folder in folders:
+        text = manifest_text([folder / CONFIG, folder / WEIGHTS])
+        (folder / FOLDER_MANIFEST).write_text(text, encoding="utf-8")
     path = root / MANIFEST
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return path

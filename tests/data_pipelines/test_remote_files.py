@@ -202,6 +202,15 @@ def test_other_stores_go_the_same_way(tmp_path):
         files.read(f"file://{tmp_path}/none", 0, 9)
 
 
+def test_a_file_taken_for_a_folder_is_not_asked_for_again(tmp_path):
+    """Seen to fail as a fault that may pass: eight attempts, 25 s, to no end."""
+    (tmp_path / "a.bin").write_bytes(DATA)
+    files = RemoteFiles(QUICK)
+    for place in (f"file://{tmp_path}/a.bin/index.json", f"file://{tmp_path}"):
+        with pytest.raises(RemoteFileMissingError):
+            files.read(place, 0, 9)
+
+
 @pytest.fixture
 def s3_url(store, tmp_path, monkeypatch):
     """A file of a store that answers S3's client, with faults that moto's server has not."""

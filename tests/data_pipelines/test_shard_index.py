@@ -165,6 +165,15 @@ def test_a_key_in_two_tars_is_refused(copied):
         ShardIndex.load(copied)
 
 
+def test_a_key_that_an_index_lists_twice_is_refused(copied):
+    """Seen to fail without the guard: one video was trained on twice as often, another never."""
+    text = (copied / "index.json").read_text()
+    other = ShardIndex.load(copied).samples[1].key
+    (copied / "index.json").write_text(text.replace(f'"{other}"', '"even/video00"'))
+    with pytest.raises(ShardError, match=r"key 'even/video00' is twice in .*shard-000000\.tar"):
+        ShardIndex.load(copied)
+
+
 def test_ranges_in_braces_name_tars_of_the_index(shard_folder):
     part = ShardIndex.load(f"{shard_folder}/shard-{{000001..000002}}.tar")
     assert keys(part) == keys(ShardIndex.load(shard_folder))[5:]

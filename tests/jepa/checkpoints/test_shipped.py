@@ -1,6 +1,7 @@
 """Checkpoints that come with a clone: by name, whole or not at all."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,18 @@ def test_a_shipped_checkpoint_is_whole_small_and_described(name, tmp_path, monke
     assert {"statistics", "specification", "command"} <= data.keys()
     listed = json.loads((CHECKPOINTS / "manifest.json").read_text())[name]
     assert listed["model.safetensors"] == sha256_of(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("name", shipped_names())
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+def test_a_copy_of_a_shipped_checkpoint_is_checked_too(name, file, tmp_path):
+    """Seen to fail without sha256.json in the folder: a copy with another weight planned."""
+    copy = shutil.copytree(CHECKPOINTS / name, tmp_path / "copy")
+    content = bytearray((copy / file).read_bytes())
+    content[-len(content) // 3] ^= 4
+    (copy / file).write_bytes(content)
+    with pytest.raises(ValueError, match=r"is not the file that sha256\.json beside it names"):
+        load_world_model(copy)
 
 
 def test_two_rooms_is_shipped():
