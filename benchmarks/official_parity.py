@@ -11,6 +11,7 @@ beside it what is known to differ there.
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from jepa.checkpoints.huggingface import read_huggingface
-from jepa.checkpoints.native import build_model, describe
+from jepa.checkpoints.native import build_model, describe, load_weights
 from jepa.checkpoints.official import read_official
 from jepa.checkpoints.official_config import OfficialConfig
 from jepa.models import AttentiveProbe, take_tokens
@@ -43,6 +44,8 @@ Pair = tuple[str, Tensor, Tensor]
 
 
 def main() -> None:
+    about = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser(description=__doc__, formatter_class=about).parse_args()
     print(f"{'family':<12}{'output':<33}{'difference':>11}{'mistaken':>10}  the mistake")
     for family, (key, wrong) in MISTAKES.items():
         folder = GOLDEN / family
@@ -124,7 +127,7 @@ def with_mistake(model: Any, key: str, wrong: Any) -> Any:
             part[key] = wrong
     other = build_model(config)
     state = {name: value for name, value in model.state_dict().items() if "table" not in name}
-    other.load_state_dict(state, assign=True)
+    load_weights(other, state, source="the same weights")
     return other.eval()
 
 

@@ -40,7 +40,8 @@ from pathlib import Path
 
 # Beside this file lies planning.py, which must not be taken for the package.
 FOLDER = Path(__file__).resolve().parent
-sys.path[:] = [*(p for p in sys.path if Path(p or ".").resolve() != FOLDER), str(FOLDER)]
+others = (p for p in sys.path if Path(p or ".").resolve() != FOLDER)
+sys.path[:] = [str(FOLDER.parent), *others, str(FOLDER)]
 
 # isort: split
 import argparse

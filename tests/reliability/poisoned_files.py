@@ -3,6 +3,7 @@
 python tests/reliability/poisoned_files.py FOLDER 1    # prints one line of JSON
 """
 
+import argparse
 import builtins
 import io
 import json
@@ -142,13 +143,17 @@ def loaders():
     from jepa.evaluation.feature_store import FeatureStore
     from jepa.evaluation.surprise.models import load_predicting_model
     from jepa.training.starting_weights import read_checkpoint
-    from planning.benchmarking.strict_reading import read_yaml
+    from planning.benchmarking.protocol_card import ProtocolCard
     from planning.costs.latent_banks import LatentBank
     from planning.evaluation import TaskSet
+    from planning.verbs.options import options_of_config
 
     def features(folder):
         store = FeatureStore.open(folder)
         return store.as_set()
+
+    def options_of(path):
+        return options_of_config(str(path), verb=argparse.ArgumentParser())
 
     def timm_file(path):
         return load_frame_encoder(f"timm:test_vit@32:{path}")
@@ -185,7 +190,8 @@ def loaders():
         "features, array": ("features.npy", lambda path: features(path.parent)),
         "latent bank": ("bank.safetensors", LatentBank.load),
         "task set": ("tasks.json", TaskSet.load),
-        "yaml": ("x.yaml", lambda path: read_yaml(path.read_bytes(), where=str(path))),
+        "protocol card": ("x.yaml", ProtocolCard.load),
+        "options of a config": ("x.yaml", options_of),
         "shard index": ("index.json", lambda path: ShardIndex.load(path.parent)),
         "shard": ("shard-000000.tar", lambda path: ShardIndex.load(path.parent)),
     }
