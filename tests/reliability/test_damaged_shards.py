@@ -1,4 +1,4 @@
-"""Five hundred damaged tars of 13 classes, alone and of a packed set, and two thousand flipped bits in headers.
+"""Five hundred damaged tars of 13 classes, alone and in packed sets; 2,000 flipped bits in headers.
 
 What is promised: no crash, no hang, no silent loss. In a tar of anybody, what is whole is used and
 comes with its very bytes, and what is lost is named, by its key or by the place where it was. In a

@@ -70,7 +70,7 @@ def started(url, folder, seed):
 def test_who_lives_reads_every_shard_fetched_once_and_nothing_half_done_stays(
     tmp_path, store, num_processes, num_shards
 ):
-    """Seen to fail without the lock: each took away what the others had begun, and all but one died."""
+    """Seen to fail without the lock: they removed each other's files, and all but one died."""
     folder = packed(tmp_path, num_shards=num_shards)
     served, cache = store(folder), tmp_path / "cache"
     cache.mkdir()
