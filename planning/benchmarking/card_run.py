@@ -25,6 +25,7 @@ from planning.control.mpc import PlanningPolicy, run_episode
 from planning.evaluation import TaskSet
 
 Tells = Callable[[str], object]
+MAX_FAILED = 0.05  # of the episodes of one policy, whose environment may fail; one always may
 
 
 def play_planner(bench: Bench, *, batch_size: int) -> PolicyOutcome:
@@ -65,8 +66,12 @@ def play_control(
 ) -> PolicyOutcome:
     """Plays one policy on all tasks.
 
+    An episode whose environment fails is no success, and says why; the others go on, in a fresh
+    environment.
+
     Raises:
         ValueError: if the batch size is below 1.
+        RuntimeError: if more environments failed than `MAX_FAILED` of the tasks.
     """
     if batch_size < 1:
         raise ValueError(f"the batch must be at least 1 episode, got {batch_size}")
@@ -76,7 +81,9 @@ def play_control(
     else:
         episodes = _one_by_one(bench.card, bench.tasks, control.make_policy)
     seconds = time.perf_counter() - began
-    return PolicyOutcome(control.name, kind, tuple(episodes), seconds, control.note)
+    outcome = PolicyOutcome(control.name, kind, tuple(episodes), seconds, control.note)
+    _refuse_too_many_failures(outcome)
+    return outcome
 
 
 def write_films(
@@ -113,7 +120,11 @@ def _one_by_one(
             goal=task.goal,
             generator=_generator(tasks, index),
         )
-        outcomes.append(EpisodeOutcome.of(card, task, index, record, environment.distances))
+        failure = environment.failure
+        outcome = EpisodeOutcome.of(card, task, index, record, environment.distances, failure)
+        outcomes.append(outcome)
+        if failure:
+            environment = card.make_environment()
     return outcomes
 
 
@@ -130,10 +141,22 @@ def _together(
             for environment, index in zip(used, batch, strict=True)
         ]
         records = play_together(players)
-        for index, environment, record in zip(batch, used, records, strict=True):
-            distances = environment.distances
-            outcomes.append(EpisodeOutcome.of(card, tasks.tasks[index], index, record, distances))
+        for place, (index, record) in enumerate(zip(batch, records, strict=True)):
+            task, environment = tasks.tasks[index], environments[place]
+            distances, failure = environment.distances, environment.failure
+            outcomes.append(EpisodeOutcome.of(card, task, index, record, distances, failure))
+            if failure:
+                environments[place] = card.make_environment()
     return outcomes
+
+
+def _refuse_too_many_failures(outcome: PolicyOutcome) -> None:
+    failures, num_tasks = outcome.failures, len(outcome.episodes)
+    if len(failures) > max(1, MAX_FAILED * num_tasks):
+        raise RuntimeError(
+            f"{outcome.policy}: the environment failed in {len(failures)} of {num_tasks} episodes, "
+            f"of which at most {MAX_FAILED:.0%} may; the first is {failures[0]}"
+        )
 
 
 def _player(

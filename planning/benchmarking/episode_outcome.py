@@ -39,6 +39,7 @@ class EpisodeOutcome:
         rollouts_per_second: imagined sequences over the time of all plans.
         plan_warnings: how often plans said what.
         actions: (steps, action_dim), what was done; not in the file.
+        failure: of the environment, which ended the episode without a success; None: it was none.
     """
 
     task: int
@@ -56,6 +57,7 @@ class EpisodeOutcome:
     rollouts_per_second: float | None
     plan_warnings: dict[str, int]
     actions: np.ndarray = field(repr=False, compare=False)
+    failure: str | None = None
 
     @classmethod
     def of(
@@ -65,6 +67,7 @@ class EpisodeOutcome:
         index: int,
         record: EpisodeRecord,
         distances: Sequence[float],
+        failure: str | None = None,
     ) -> EpisodeOutcome:
         """Judges an episode by the distances after its reset and after each of its steps."""
         is_near = [distance < card.success.within for distance in distances]
@@ -73,25 +76,29 @@ class EpisodeOutcome:
         return cls(
             task=index,
             group=task.group,
-            is_success=card.is_success(list(distances)),
-            is_success_at_any_step=any(is_near[1:]),
-            is_success_at_last_step=is_near[-1],
+            is_success=failure is None and card.is_success(list(distances)),
+            is_success_at_any_step=failure is None and any(is_near[1:]),
+            is_success_at_last_step=failure is None and is_near[-1],
             first_success_step=next((step for step, near in enumerate(is_near) if step and near),
                                     None),
             was_solved_at_start=is_near[0],
             final_distance=float(distances[-1]),
-            least_distance=float(min(distances[1:])),
+            least_distance=float(min(distances[1:] or distances)),
             num_steps=record.num_steps,
             num_plans=len(record.plans),
             seconds_per_plan=float(np.median(seconds)) if seconds else None,
             rollouts_per_second=rollouts / sum(seconds) if seconds else None,
             plan_warnings=dict(Counter(w for one in record.plans for w in one.plan.warnings)),
             actions=np.stack(record.actions),
+            failure=failure,
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the actions."""
-        return {key: value for key, value in asdict(self).items() if key != "actions"}
+        """Everything but the actions, and a failure where there was one."""
+        row = {key: value for key, value in asdict(self).items() if key != "actions"}
+        if self.failure is None:
+            del row["failure"]
+        return row
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,11 @@ class PolicyOutcome:
         """By the card's test."""
         return Rate.of([episode.is_success for episode in self.episodes])
 
+    @property
+    def failures(self) -> list[str]:
+        """What the environment failed with, a task a line."""
+        return [f"task {one.task}: {one.failure}" for one in self.episodes if one.failure]
+
     def summary(self) -> dict[str, Any]:
         """Returns rates with their intervals, distances and times."""
         about = {"policy": self.policy, "kind": self.kind, "note": self.note}
@@ -132,6 +144,7 @@ def summary_of(episodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     groups = sorted({episode["group"] for episode in episodes})
     final = [episode["final_distance"] for episode in episodes]
+    num_failures = sum("failure" in episode for episode in episodes)
     warnings = sum((Counter(episode["plan_warnings"]) for episode in episodes), Counter())
     return {
         "success": _rate(episodes, "is_success"),
@@ -147,6 +160,7 @@ def summary_of(episodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "rollouts_per_second": _median(episodes, "rollouts_per_second"),
         "plan_warnings": dict(warnings),
         "outcomes_sha256": fingerprint(episodes),
+        **({"num_failures": num_failures} if num_failures else {}),
     }
 
 

@@ -90,9 +90,7 @@ def card_setup(
     horizon = _actions(card.horizon_steps, action_steps, f"{card.title}: horizon_steps")
     execute = _actions(card.execute_steps, action_steps, f"{card.title}: execute_steps")
     planner = make_planner(choice.name, {**choice.settings, "horizon": horizon})
-    return PlanningSetup(
-        choice.name, planner, execute, choice.cost, limits=choice.action_limits
-    )
+    return PlanningSetup(choice.name, planner, execute, choice.cost, limits=choice.action_limits)
 
 
 def wished_setup(card: ProtocolCard, action_steps: ActionSteps, wishes: Wishes) -> PlanningSetup:

@@ -145,6 +145,12 @@ def _footnote(run: RunFolder, number: int) -> str:
         for policy in summary["policies"]
         if policy["note"] and policy["kind"] != "planner"
     ]
+    lines += [
+        f"  - {policy['policy']}: the environment failed in {policy['num_failures']} episodes, "
+        "which are no successes."
+        for policy in summary["policies"]
+        if policy.get("num_failures")
+    ]
     lines += [f"  - {name} not run: {reason}." for name, reason in summary["not_run"].items()]
     return "\n".join(lines)
 

@@ -6,6 +6,7 @@ distances can judge by any of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,8 +29,12 @@ class WholeBudget:
         max_steps: the budget.
         success_distance: what counts as a success here.
 
+    A step in which the environment fails, or after which its distance is no number, ends the
+    episode without a success; what was done in it stays, and others may go on.
+
     Attributes:
         distances: to the goal, after the reset and after each step of this episode.
+        failure: why the environment ended this episode; None: it did not fail.
     """
 
     def __init__(
@@ -42,6 +47,8 @@ class WholeBudget:
         self.frames_per_second = environment.frames_per_second
         self.state_names, self.state_units = environment.state_names, environment.state_units
         self.distances: list[float] = []
+        self.failure: str | None = None
+        self._last: TimeStep | None = None
 
     @property
     def action_spec(self) -> ActionSpec:
@@ -57,16 +64,31 @@ class WholeBudget:
         self, generator: np.random.Generator, *, start: np.ndarray | None, goal: np.ndarray | None
     ) -> TimeStep:
         """Starts an episode; see `planning.types.Environment`."""
-        self.distances = []
+        self.distances, self.failure = [], None
         with self._without_success():
             time_step = self.environment.reset(generator, start=start, goal=goal)
-        return self._noted(time_step)
+        return self._noted(time_step, self.environment.distance_to_goal())
 
     def step(self, action: np.ndarray) -> TimeStep:
-        """Acts once. Raises RuntimeError when the budget is spent."""
-        with self._without_success():
-            time_step = self.environment.step(action)
-        return self._noted(time_step)
+        """Acts once.
+
+        Raises:
+            RuntimeError: when the budget is spent, or the environment has failed.
+            ValueError: if the action is none of the environment's.
+        """
+        if self.failure is not None or len(self.distances) > self.max_steps:
+            reason = self.failure or f"its budget of {self.max_steps} steps is spent"
+            raise RuntimeError(f"the episode is over ({reason}): call reset")
+        action = self.action_spec.validate(action)  # what is not the environment's fault
+        try:
+            with self._without_success():
+                time_step = self.environment.step(action)
+            distance = self.environment.distance_to_goal()
+        except Exception as error:  # a simulator's own, of whatever kind
+            return self._failed(f"{type(error).__name__}: {error}")
+        if not math.isfinite(distance):
+            return self._failed(f"its distance to the goal is {distance}")
+        return self._noted(time_step, distance)
 
     def distance_to_goal(self) -> float:
         """How far the true state is from the goal."""
@@ -86,9 +108,16 @@ class WholeBudget:
         finally:
             self.environment.success_distance = own
 
-    def _noted(self, time_step: TimeStep) -> TimeStep:
-        distance = self.environment.distance_to_goal()
+    def _noted(self, time_step: TimeStep, distance: float) -> TimeStep:
         self.distances.append(distance)
         # With no success it can only be the budget, or a task that ends by itself.
         is_last = time_step.is_last or len(self.distances) > self.max_steps
-        return time_step._replace(is_success=distance < self.success_distance, is_last=is_last)
+        is_success = distance < self.success_distance
+        self._last = time_step._replace(is_success=is_success, is_last=is_last)
+        return self._last
+
+    def _failed(self, reason: str) -> TimeStep:
+        assert self._last is not None
+        step = len(self.distances)
+        self.failure = " ".join(f"the environment failed at step {step}: {reason}".split())
+        return self._last._replace(is_success=False, is_last=True)

@@ -66,6 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
     facts = _facts(arguments, bench, training, deviates)
     outcomes = _play(arguments, bench, names, out, facts)
     print(outcome_table(outcomes))
+    for outcome in outcomes:
+        for line in outcome.failures:
+            print(f"{outcome.policy}: no success: {line}")
     print(f"{out / SUMMARY}, episodes/, worst.gif, median.gif, best.gif")
     return 0
 

@@ -11,6 +11,8 @@ from planning.benchmarking.card_run import (
     write_films,
 )
 from planning.benchmarking.episode_outcome import fingerprint
+from planning.benchmarking.protocol_card import ProtocolCard
+from planning.environments.two_rooms import TwoRooms
 
 
 def rows(outcome):
@@ -88,3 +90,51 @@ def test_scenes_that_vary_are_the_same_alone_and_in_a_batch(make_bench, load_car
 def test_a_batch_of_nothing_is_refused(make_bench):
     with pytest.raises(ValueError, match="the batch must be at least 1 episode, got 0"):
         play_planner(make_bench(), batch_size=0)
+
+
+@pytest.fixture
+def failing_tasks(monkeypatch):
+    """Names the tasks in whose second step the simulation fails, once or whenever it is used."""
+    tasks = set()
+    prepare, step = ProtocolCard.prepare, TwoRooms.step
+
+    def noted(card, environment, index):
+        environment.environment.task = index
+        prepare(card, environment, index)
+
+    def failing(rooms, action):
+        if rooms.task in tasks and rooms._steps == 1:
+            raise ArithmeticError("huge velocity")
+        return step(rooms, action)
+
+    monkeypatch.setattr(ProtocolCard, "prepare", noted)
+    monkeypatch.setattr(TwoRooms, "step", failing)
+    return tasks
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_an_environment_that_fails_costs_one_episode_which_says_why(
+    make_bench, failing_tasks, batch_size
+):
+    """Seen to fail before: the error ended the evaluation of all."""
+    whole = play_planner(make_bench(), batch_size=batch_size)
+    failing_tasks.add(1)
+    outcome = play_planner(make_bench(), batch_size=batch_size)
+    (failure,) = outcome.failures
+    assert failure == "task 1: the environment failed at step 2: ArithmeticError: huge velocity"
+    assert not outcome.episodes[1].is_success and outcome.summary()["num_failures"] == 1
+    others = [index for index in range(4) if index != 1]
+    for index in others:
+        assert outcome.episodes[index].to_json().keys() == whole.episodes[index].to_json().keys()
+        assert outcome.episodes[index].num_steps == 6
+        assert outcome.episodes[index].final_distance == pytest.approx(
+            whole.episodes[index].final_distance, abs=1e-2
+        )
+
+
+def test_environments_that_fail_more_often_than_now_and_then_end_the_evaluation(
+    make_bench, failing_tasks
+):
+    failing_tasks.update((1, 2))
+    with pytest.raises(RuntimeError, match="failed in 2 of 4 episodes, of which at most 5% may; "):
+        play_planner(make_bench(), batch_size=1)

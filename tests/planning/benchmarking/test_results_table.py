@@ -129,3 +129,12 @@ def test_runs_of_one_name_and_other_files_are_not_mixed(run_of, key):
 def test_there_must_be_a_run_to_write_about():
     with pytest.raises(ValueError, match="there are no runs to write about"):
         results_page([])
+
+
+def test_failures_of_the_environment_stand_below_the_table(run_of):
+    run = run_of()
+    assert "failed" not in results_page([run])
+    run.summary["policies"][1]["num_failures"] = 2
+    assert "  - oracle: the environment failed in 2 episodes, which are no successes." in (
+        results_page([run])
+    )

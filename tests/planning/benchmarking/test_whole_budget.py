@@ -73,6 +73,43 @@ def test_a_task_that_ends_by_itself_ends_the_episode_before_its_budget():
     assert steps[-1].is_success and len(environment.distances) == 3
 
 
+class Fails(TwoRooms):
+    """Its simulation fails at the second step, or moves to where no number is."""
+
+    how = "raises"
+
+    def step(self, action):
+        step = super().step(action)
+        if self._steps >= 2 and self.how == "raises":
+            raise ArithmeticError("huge\nvelocity")
+        return step
+
+    def distance_to_goal(self):
+        is_nan = self.how == "nan" and self._steps >= 2
+        return float("nan") if is_nan else super().distance_to_goal()
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [("raises", "ArithmeticError: huge velocity"), ("nan", "its distance to the goal is nan")],
+)
+def test_an_environment_that_fails_ends_its_episode_without_a_success(how, why):
+    """Seen to fail before: the error ended the evaluation, and what had been played was lost."""
+    inner = Fails()
+    inner.how = how
+    environment = WholeBudget(inner, max_steps=5, success_distance=4.0)
+    start, goal = np.array([10.0, 20.0]), np.array([10.0, 26.0])
+    environment.reset(np.random.default_rng(0), start=start, goal=goal)
+    assert environment.step(np.array([0.0, 4.0])).is_success
+    step = environment.step(STILL)
+    assert step.is_last and not step.is_success and len(environment.distances) == 2
+    assert environment.failure == f"the environment failed at step 2: {why}"
+    with pytest.raises(RuntimeError, match=r"failed at step 2.*call reset"):
+        environment.step(STILL)
+    environment.reset(np.random.default_rng(0), start=start, goal=goal)
+    assert environment.failure is None
+
+
 def test_what_else_the_environment_offers_is_there(budget):
     assert budget.room(np.array([60.0, 10.0])) == 1
     with pytest.raises(AttributeError, match="no_such_thing"):
