@@ -63,7 +63,7 @@ PLACES = ("model/model.safetensors", "model/config.json", "model/sha256.json", "
 def test_no_damaged_checkpoint_is_used(folder, number):
     """Neither safetensors nor torch would notice a bit of a weight that is another.
 
-    Seen to fail without refuse_damage: every other one was used.
+    Seen to fail without refuse_damage: weights, configs and hashes with another byte were used.
     """
     rng, accepted, unnamed, num_damaged = random.Random(number), [], [], 0
     for index in range(number):
