@@ -22,7 +22,7 @@ demo: $(INSTALLED)    ## Video to goals reached, on a CPU, in a few minutes
 test: $(INSTALLED)    ## All tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-test-reliability: $(INSTALLED)    ## Faults at full size: kills, damage, poison, deadlines; half an hour
+test-reliability: $(INSTALLED)    ## Faults at full size: kills, damage, poison, deadlines; ten minutes
 	LONG_TESTS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal \
 	    tests/reliability
 

@@ -300,6 +300,7 @@ def test_ci_runs_every_long_test():
     makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
     (recipe,) = re.findall(r"^test-reliability:.*\n(.*)", makefile, flags=re.MULTILINE)
     assert "LONG_TESTS=1" in recipe and re.findall(r" (tests/\S+)", recipe) == apart
+    assert "make test-reliability" in run.splitlines()
     unseen = {
         f"{path.relative_to(ROOT).as_posix()}:{line}"
         for path in (ROOT / "tests").rglob("*.py")
