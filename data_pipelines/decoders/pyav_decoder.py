@@ -86,6 +86,7 @@ class PyavDecoder(VideoDecoder):
             refuse_huge_frames(name, height=context.height, width=context.width)
             context.options, context.thread_count = _LIMITS, 1
             self.packets = self._list_packets()
+            self._refuse_lost_time_scale()
         except DecodeError:
             raise
         except _AV_ERRORS as error:
@@ -169,6 +170,16 @@ class PyavDecoder(VideoDecoder):
             tick_seconds=float(self._stream.time_base),
             stream_index=self._stream.index,
         )
+
+    def _refuse_lost_time_scale(self) -> None:
+        """FFmpeg takes a time scale of 0 for 1; an edit list in ticks then cuts nearly all off."""
+        found, listed = len(self.packets.times) + self.packets.num_hidden, self._stream.frames
+        if self.packets.tick_seconds >= 1 and found < listed:
+            raise DecodeError(
+                self.name,
+                f"{found} of its {listed} frames are found, in ticks of "
+                f"{self.packets.tick_seconds:g} s: its time scale is damaged",
+            )
 
     def _is_partial(self, packet: av.Packet) -> bool:
         if self._stream.codec_context.name != "h264":

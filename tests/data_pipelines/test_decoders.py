@@ -450,6 +450,15 @@ def test_a_video_cut_short_is_refused_by_name(decoder, video):
         decoder(video[: len(video) // 2], "cut.mp4")
 
 
+def test_a_video_whose_time_scale_is_zero_is_refused(decoder, video):
+    """Seen to fail without the guard: one of its frames was found, which lasts 1024 s."""
+    data = bytearray(video)
+    place = data.index(b"mdhd") + 16
+    data[place : place + 4] = bytes(4)
+    with pytest.raises(DecodeError, match=r"^zero\.mp4: .*time scale is damaged"):
+        decoder(bytes(data), "zero.mp4")
+
+
 def test_text_named_mp4_leaves_nothing_on_stderr(decoder, capfd):
     with pytest.raises(DecodeError):
         decoder(b"secret words " * 1000, "text.mp4")
