@@ -104,8 +104,13 @@ ROWS = [
     Row(52, "times that are nonsense", packed(box(b"stts", 4, b"\xff" * 16)), "a.mp4"),
     Row(53, "sizes that are nonsense", packed(box(b"stsz", 8, b"\xff" * 12)), "a.mp4"),
     Row(53, "places that are nonsense", packed(box(b"stco", 12, b"\xff" * 4)), "a.mp4"),
-    # FFmpeg takes it for 1, so that the video is long and slow: kept, as its pixels are right.
-    Row(54, "a time scale of zero", packed(box(b"mdhd", 16, bytes(4))), "packed 1", 0),
+    # FFmpeg takes it for 1, and the edit list then cuts all but one frame off.
+    Row(
+        54,
+        "a time scale of zero",
+        packed(box(b"mdhd", 16, bytes(4))),
+        "a.mp4: 1 of its 16 frames are found, in ticks of 1 s: its time scale is damaged",
+    ),
     # The stream itself says the size; what the box around it claims is not believed.
     Row(55, "a video of 65535 x 65535", packed(box(b"avc1", 28, b"\xff" * 4)), "packed 1", 0),
     Row(55, "a video of 0 x 0", packed(box(b"avc1", 28, bytes(4))), "packed 1", 0),
