@@ -144,8 +144,11 @@ def one_line(error: BaseException) -> str:
         return "another process of this run ended early; its own line says why"
     if _STATE_DICT_MISMATCH in message:
         return _state_dict_mismatch(message)
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return " ".join(lines) or type(error).__name__
+    return _flattened(message) or type(error).__name__
+
+
+def _flattened(message: str) -> str:
+    return " ".join(line.strip() for line in message.splitlines() if line.strip())
 
 
 def _state_dict_mismatch(message: str) -> str:
@@ -172,6 +175,8 @@ def _report(error: Exception, *, debug: bool, fault_code: int) -> int:
 
 
 def _write_error(message: str) -> None:
+    """The one place where errors are written: on one line, whatever was typed or read."""
+    message = _flattened(message)
     rank = os.environ.get("LOCAL_RANK", "0")
     if rank == "0":
         print(f"error: {message}", file=sys.stderr)

@@ -60,6 +60,13 @@ def test_a_message_of_many_lines_becomes_one():
     assert one_line(ValueError("first\n\n   second\n")) == "first second"
 
 
+@pytest.mark.parametrize("error", [SystemExit("a\nb"), ValueError("a\u2028b"), KeyError("a\nb")])
+def test_whatever_ends_a_command_is_written_on_one_line(error, capsys):
+    """Seen to fail without `_flattened` in `_write_error`: the text of SystemExit was two lines."""
+    assert run(raising(error), []) in (1, 2)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_the_error_of_a_data_worker_is_the_one_it_had_there():
     error = ValueError(
         "Caught ValueError in DataLoader worker process 0.\n"

@@ -168,6 +168,7 @@ ROWS = [
         lambda i: [*fit("--data.shards", i.shards), "--data.seed"],
         "expected one argument",
     ),
+    Row(20, "an option of two lines", plan("--foo\nbar"), "unrecognized arguments: --foo bar"),
     Row(
         21,
         "a huge config",
