@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -48,7 +49,8 @@ class ImageGoal:
     """An environment whose goal is a picture: nobody knows the state behind it.
 
     The simulator wants a goal state of its own, which means nothing here: reaching that one by
-    chance ends nothing, and success is for others to judge.
+    chance ends nothing, and success is for others to judge. What drives hardware is never reset on
+    the way: where it says that the episode is over, it is over.
 
     Args:
         environment: does everything else.
@@ -64,6 +66,12 @@ class ImageGoal:
         self.action_spec = environment.action_spec
         self._generator = np.random.default_rng(0)
         self._num_steps = 0
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        """Returns what else the environment has: whether it drives hardware, or is guarded."""
+        if name == "environment":  # not there yet, while a copy is made
+            raise AttributeError(name)
+        return getattr(self.environment, name)
 
     def reset(
         self, generator: np.random.Generator, *, start: np.ndarray | None, goal: np.ndarray | None
@@ -92,6 +100,9 @@ class ImageGoal:
 
     def _awake(self, time_step: TimeStep) -> TimeStep:
         """Goes on from here where the simulator thinks that the episode is over."""
+        if getattr(self.environment, "drives_hardware", False):
+            is_last = time_step.is_last or self._num_steps >= self.max_steps
+            return time_step._replace(is_success=False, is_last=is_last)
         while time_step.is_last and self._num_steps < self.max_steps:
             if isinstance(self.environment, SetsGoals):  # with its speeds
                 time_step = self.environment.new_goal(self._generator)

@@ -376,6 +376,9 @@ class Episode:
     Attributes:
         time_step: what the environment shows.
         last_action: that was sent last, executed or not; None before the first.
+
+    Raises:
+        ValueError: if the environment drives hardware, and nothing guards it.
     """
 
     def __init__(
@@ -386,6 +389,7 @@ class Episode:
         goal: np.ndarray | None,
         generator: np.random.Generator,
     ) -> None:
+        _refuse_bare_hardware(environment)
         self.environment = environment
         self.time_step = environment.reset(generator, start=start, goal=goal)
         self.frames, self.states = [self.time_step.frame], [self.time_step.state]
@@ -429,6 +433,15 @@ class Episode:
             policy.observe(self.time_step)
             record.latent_distances, record.plans = policy.latent_distances, policy.plans
         return record
+
+
+def _refuse_bare_hardware(environment: Environment) -> None:
+    is_robot = getattr(environment, "drives_hardware", False)
+    if is_robot and not getattr(environment, "is_guarded", False):
+        raise ValueError(
+            f"{environment.name} drives hardware, and nothing guards it: give "
+            "GuardedEnvironment(robot, limits=RobotLimits.load(FILE)) instead"
+        )
 
 
 def run_episode(

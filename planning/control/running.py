@@ -25,6 +25,7 @@ from planning.costs import Reduction
 from planning.goal_images import ImageGoal
 from planning.latent_world import LatentWorld
 from planning.safety.guarded_environment import GuardedEnvironment
+from planning.safety.robot_limits import RobotLimits
 from planning.types import Environment, Planner
 
 Judge = Literal["simulator", "latent distance"]
@@ -66,6 +67,8 @@ class RunSettings:
         standstill: (action_dim,), the action that stands still; None: zero. Choices have no zero,
             nor have binary grippers that have not been told anything yet. Where `max_change` limits
             actions, the first one is near to it: the robot is taken to stand still before.
+        limits: that hold besides the bounds of the actions; what drives hardware is refused without
+            them. None for an environment that is guarded already.
     """
 
     execute_steps: int = 4
@@ -77,6 +80,7 @@ class RunSettings:
     stale: StalePolicy = "continue"
     period_seconds: float | None = None
     standstill: tuple[float, ...] | None = None
+    limits: RobotLimits | None = None
 
 
 @dataclass(frozen=True)
@@ -122,23 +126,34 @@ def run_to_goal(
     Args:
         world: the trained world model.
         planner: chooses action sequences.
-        environment: with its budget of steps.
+        environment: with its budget of steps; a GuardedEnvironment is taken as it is.
         goals: start and goals.
         settings: how it goes.
         arrival: when a goal counts as reached where no simulator judges, and sub-goals always.
         on_plan: is told of each plan.
 
     Raises:
-        ValueError: if world, environment and goals do not fit together.
+        ValueError: if world, environment, limits and goals do not fit together.
         SafeStop: if there is no action to trust: latents or costs that are not finite, frames that
             are none, an environment that fails. The robot was stopped.
     """
     if goals.state is None:
         assert goals.frames is not None
         environment = ImageGoal(environment, goals.frames[-1])
-    guarded = cast("Environment", GuardedEnvironment(environment, standstill=settings.standstill))
     run = _asynchronous if settings.is_asynchronous else _synchronous
-    return run(world, planner, guarded, goals, settings, arrival, on_plan)
+    return run(world, planner, _guarded(environment, settings), goals, settings, arrival, on_plan)
+
+
+def _guarded(environment: Environment, settings: RunSettings) -> Environment:
+    """Returns the environment behind a gate, its own if it has one."""
+    if not getattr(environment, "is_guarded", False):
+        gate = GuardedEnvironment(
+            environment, limits=settings.limits, standstill=settings.standstill
+        )
+        return cast("Environment", gate)
+    if settings.limits is not None:
+        raise ValueError("the environment is guarded already: give its limits to its own gate")
+    return environment
 
 
 def _synchronous(

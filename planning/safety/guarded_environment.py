@@ -45,6 +45,7 @@ class GuardedEnvironment:
 
     Attributes:
         action_spec: the environment's, with the smaller `max_change` of the two.
+        is_guarded: True; whoever runs episodes asks for it where hardware is driven.
         stopped: why it is latched; None: it is not.
         on_command: is called after each command that was sent and answered, such as
             `Watchdog.feed`.
@@ -52,6 +53,8 @@ class GuardedEnvironment:
     Raises:
         ValueError: if the robot has no limits, they do not fit, or nothing says what stands still.
     """
+
+    is_guarded = True
 
     def __init__(
         self,

@@ -55,11 +55,12 @@ class RobotLimits:
         """Reads a YAML file.
 
         Raises:
-            ValueError: if a key is missing, misspelt or of another kind.
+            OSError: if there is no such file.
+            ValueError: if it is no YAML, or a key is missing, misspelt, twice or of another kind.
         """
-        import yaml
+        from planning.benchmarking.strict_reading import read_yaml
 
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = read_yaml(Path(path).read_bytes(), where=str(path))
         if not isinstance(content, dict):
             raise ValueError(f"{path} must hold limits, one `name: value` a line")
         known = [part.name for part in fields(cls)]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
+from planning.benchmarking.strict_reading import read_yaml
 
 
 def add_to(verbs: argparse._SubParsersAction) -> None:
@@ -79,12 +79,14 @@ def options_of(pairs: list[str]) -> dict[str, Any]:
     """Returns `["image_size=64", ...]` as a mapping of plain values.
 
     Raises:
-        ValueError: if a pair is not KEY=VALUE.
+        ValueError: if a pair is not KEY=VALUE, or a value cannot be read.
     """
     options = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not (key and equals and value):
             raise ValueError(f"--env-option needs KEY=VALUE, got {pair!r}")
-        options[key.strip().replace("-", "_")] = yaml.safe_load(value)
+        options[key.strip().replace("-", "_")] = read_yaml(
+            value, where=f"--env-option {key.strip()}"
+        )
     return options

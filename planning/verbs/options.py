@@ -310,7 +310,7 @@ def options_of_config(name: str, *, verb: argparse.ArgumentParser) -> list[str]:
     content = read_yaml(path.read_bytes(), where=str(path))
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold options, one `name: value` a line")
-    known = {string[2:] for action in verb._actions for string in action.option_strings}
+    known = {string[2:]: action for action in verb._actions for string in action.option_strings}
     words = []
     for key, value in content.items():
         option = str(key).replace("_", "-")
@@ -318,12 +318,22 @@ def options_of_config(name: str, *, verb: argparse.ArgumentParser) -> list[str]:
             close = difflib.get_close_matches(option, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"{verb.prog} --help lists them"
             raise ValueError(f"{path}: there is no option {key!r}; {hint}")
-        words += _words(option, value)
+        try:
+            words += _words(option, value, is_flag=known[option].nargs == 0)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
     return words
 
 
-def _words(option: str, value: Any) -> list[str]:  # noqa: ANN401
-    """Returns `--option value`, as often as it takes."""
+def _words(option: str, value: Any, *, is_flag: bool) -> list[str]:  # noqa: ANN401
+    """Returns `--option value`, as often as it takes.
+
+    Raises:
+        ValueError: if there is nothing to take: who writes `max-change: off` would get no limit.
+    """
+    if is_flag is not isinstance(value, bool) or value in (None, [], {}):
+        wanted = "true or false" if is_flag else "a value; without one, leave the line out"
+        raise ValueError(f"{option} must have {wanted}, got {value!r}")
     if isinstance(value, dict):
         return [word for k, v in value.items() for word in (f"--{option}", f"{k}={v}")]
     if isinstance(value, list):

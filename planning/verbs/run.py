@@ -73,6 +73,10 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     add_action_options(verb)
     add_standstill_option(verb)
     add_cost_options(verb)
+    verb.add_argument(
+        "--robot-limits", type=Path,
+        help="YAML of RobotLimits: hold for whatever is sent, besides the bounds of the actions",
+    )  # fmt: skip
     verb.add_argument("--max-steps", type=int, help="budget; default: the environment's")
     verb.add_argument(
         "--reached-distance", type=float,
@@ -147,11 +151,13 @@ def _prepare(arguments: argparse.Namespace) -> _Prepared:
     """Reads all options, then loads: what is wrong is said as early as it can be known."""
     import torch
 
+    from planning.safety.robot_limits import RobotLimits
     from planning.verbs.cost_terms import cost_terms_of
 
     planner, asked_costs = planner_of(arguments), asked_costs_of(arguments)
     settings, arrival = _settings(arguments, planner), _arrival(arguments)
     limits_of(arguments)
+    robot_limits = RobotLimits.load(arguments.robot_limits) if arguments.robot_limits else None
     torch.set_num_threads(threads_of(arguments))
     pictures = () if arguments.no_pictures else PICTURES
     prepare_results(arguments.out, "log.json", *pictures)
@@ -165,7 +171,7 @@ def _prepare(arguments: argparse.Namespace) -> _Prepared:
         num_steps=max(planner.horizon, LANDSCAPE_STEPS), out=arguments.out,
     )  # fmt: skip
     cost_of = terms.cost_of(planner.horizon)
-    settings = replace(settings, cost_of=cost_of, standstill=standstill)
+    settings = replace(settings, cost_of=cost_of, standstill=standstill, limits=robot_limits)
     return _Prepared(world, planner, environment, goals, terms, settings, arrival)
 
 

@@ -9,7 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.reliability.planner_ticks import PERIOD_SECONDS
+
 PROGRAM = Path(__file__).with_name("planner_ticks.py")
+MAX_OVER = 0.005  # of the ticks: what else this machine does may take a processor away
+LEAST_SILENCE_MS = 500  # of a planner that is harmed: a loop that waited for one would be as late
 LONG = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it")
 
 
@@ -31,7 +35,10 @@ def run_loops(num_loops, num_ticks, *options):
 def test_every_tick_is_answered_while_the_planner_is_killed_stopped_slow_and_failing(
     num_loops, num_ticks
 ):
-    """Seen to fail with the option `waiting`: 100 ticks were then not done in 100 seconds."""
+    """In time is within a period. A stop is an answer, too, while a planner begins anew.
+
+    Seen to fail with the option `waiting`: 100 ticks were then not done in 100 seconds.
+    """
     told = run_loops(num_loops, num_ticks)
     answers = {kind: sum(one["answers"][kind] for one in told) for kind in told[0]["answers"]}
     took = np.concatenate([one["took_ms"] for one in told])
@@ -41,6 +48,8 @@ def test_every_tick_is_answered_while_the_planner_is_killed_stopped_slow_and_fai
           f"ms per answer p50 p99 max {np.percentile(took, [50, 99, 100]).round(2)}, "
           f"lateness p50 p99 max {np.percentile(late, [50, 99, 100]).round(1)}")  # fmt: skip
     assert sum(answers.values()) == len(took) == num_loops * num_ticks
-    assert sum(harms.values()) >= num_loops and answers["plan"] > len(took) / 20
-    assert np.median(took) < 10  # a third of a period; the machine may be busy, so no maximum
-    assert np.percentile(took, 99) < 200
+    assert sum(harms.values()) >= num_loops
+    assert answers["plan"] > len(took) / 4 and answers["stop"] < 20 + len(took) / 50
+    period = 1000 * PERIOD_SECONDS
+    assert np.mean(took > period) <= MAX_OVER and np.mean(late > period) <= MAX_OVER
+    assert max(took.max(), late.max()) < LEAST_SILENCE_MS

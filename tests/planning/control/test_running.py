@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 
 import numpy as np
 import pytest
@@ -11,9 +12,13 @@ from PIL import Image
 from planning.actions.space import ActionSteps
 from planning.control.goal_pursuit import WITHIN_ONE_STEP
 from planning.control.limited_actions import ActionLimits, LimitedActions
+from planning.control.mpc import run_episode
 from planning.control.running import Goals, RunSettings, run_to_goal
 from planning.costs import ActionSize, GoalDistance, WeightedSum
 from planning.planners.cem import CEM
+from planning.safety.guarded_environment import GuardedEnvironment
+from planning.safety.robot_limits import RobotLimits
+from planning.safety.safe_stop import SafeStop
 from planning.types import Latent
 from planning.verbs.film import film, goal_indices, imagined_curve, seen_distances
 from planning.verbs.log import run_log, write_json
@@ -220,3 +225,103 @@ def test_the_film_has_a_picture_for_each_frame_of_the_camera(ran, is_asynchronou
     with Image.open(io.BytesIO(film(outcome))) as gif:
         assert gif.format == "GIF"
         assert gif.n_frames == len(outcome.episode.frames)
+
+
+LIMITS = RobotLimits(max_change={"dx": 1.0, "dy": 1.5}, workspace={"x": (0.0, 64.0)})
+
+
+class Robot:
+    """Two rooms that say they are a robot's, whose camera tells the time or does not."""
+
+    drives_hardware = True
+
+    def __init__(self, environment, *, tells_time=True):
+        self.environment, self.tells_time = environment, tells_time
+        self.sent, self.num_resets = [], 0
+
+    def __getattr__(self, name):
+        return getattr(self.environment, name)
+
+    def reset(self, generator, *, start, goal):
+        self.num_resets += 1
+        return self.stamped(self.environment.reset(generator, start=start, goal=goal))
+
+    def step(self, action):
+        self.sent.append(action)
+        return self.stamped(self.environment.step(action))
+
+    def stamped(self, time_step):
+        captured = time.monotonic() if self.tells_time else None
+        return time_step._replace(captured_seconds=captured)
+
+
+@pytest.fixture(params=["state", "picture"])
+def robot_goals(request, picture):
+    if request.param == "state":
+        return Goals(state=GOAL, start=START)
+    return Goals(frames=[picture(GOAL)], start=START)
+
+
+@pytest.fixture(params=[False, True], ids=["waiting", "async"])
+def drive(request, rooms, disc_position, robot_goals):
+    def run(robot, **settings):
+        settings = RunSettings(
+            execute_steps=2, period_seconds=0.005, is_asynchronous=request.param, **settings
+        )
+        return run_to_goal(
+            PlaceWorld(disc_position), PLANNER, robot, robot_goals, settings=settings
+        )
+
+    return run
+
+
+def test_a_robot_without_limits_is_refused_whatever_its_goal_is(drive, rooms):
+    """Seen to fail with a picture as the goal: its wrapper hid that hardware is driven."""
+    robot = Robot(rooms(max_steps=8))
+    with pytest.raises(ValueError, match="drives hardware: a robot without limits is refused"):
+        drive(robot)
+    assert robot.num_resets == 0
+
+
+def test_a_robot_with_limits_moves_inside_them_whatever_its_goal_is(drive, rooms):
+    robot = Robot(rooms(max_steps=8))
+    drive(robot, limits=LIMITS)
+    sent = np.stack([np.zeros(2), *robot.sent])
+    assert len(robot.sent) >= 7 and (np.abs(np.diff(sent, axis=0)) <= [1.0001, 1.5001]).all()
+    assert robot.num_resets == 1
+
+
+def test_a_robot_whose_frames_tell_no_time_is_stopped_whatever_its_goal_is(drive, rooms):
+    with pytest.raises(SafeStop, match="does not say when it was captured"):
+        drive(Robot(rooms(max_steps=8), tells_time=False), limits=LIMITS)
+
+
+def test_a_robot_behind_a_gate_of_its_own_keeps_that_gate(drive, rooms):
+    """Seen to fail: it was put behind a second gate, which refused it for want of limits."""
+    robot = Robot(rooms(max_steps=8))
+    gate = GuardedEnvironment(robot, limits=LIMITS)
+    drive(gate)
+    assert gate.stopped is None and len(robot.sent) >= 7 and robot.num_resets == 1
+    with pytest.raises(ValueError, match="guarded already"):
+        drive(gate, limits=LIMITS)
+
+
+def test_a_robot_that_ends_its_episode_is_not_reset_on_the_way_to_a_picture(
+    rooms, picture, disc_position
+):
+    robot = Robot(rooms(max_steps=3))
+    settings = RunSettings(execute_steps=1, limits=LIMITS)
+    goals = Goals(frames=[picture(GOAL)], start=START)
+    outcome = run_to_goal(PlaceWorld(disc_position), PLANNER, robot, goals, settings=settings)
+    assert (outcome.episode.num_steps, robot.num_resets) == (3, 1)
+
+
+def test_an_episode_of_bare_hardware_is_refused(rooms):
+    """Seen to fail: a policy drove it with the bounds of its actions alone, or none."""
+    robot = Robot(rooms(max_steps=3))
+    with pytest.raises(ValueError, match="nothing guards it"):
+        run_episode(
+            robot, lambda *_: np.zeros(2), start=START, goal=GOAL,
+            generator=np.random.default_rng(0),
+        )  # fmt: skip
+    assert robot.num_resets == 0

@@ -97,3 +97,28 @@ def test_choices_are_sent_as_they_are_or_not_at_all():
     assert choices([0, 1], last=np.array([1, 0]), state=np.zeros(0)).tolist() == [0, 1]
     with pytest.raises(RefusedAction, match="exactly one 1"):
         choices([1, 1], last=np.array([1, 0]), state=np.zeros(0))
+
+
+FILES = {
+    "max_change: {dx: 0.02, dy: 0.02, dx: .inf}\nworkspace: {}\n": "'dx' is there twice",
+    "max_change: {dx: 1}\nworkspace: {x: [0, 1]}\nworkspace: {}\n": "'workspace' is there twice",
+    "max_change: {dx: [1}": "is no YAML",
+    "max_change: !!python/name:os.system": "is no YAML",
+    b"max_change: \xff\xfe": "is no YAML",
+    "- 1\n": "must hold limits",
+    "max_change: {dx: 1, dy: 1}\nworkspace: off\n": "workspace must hold one",
+    "max_change: {dx: 1, dy: 1}\nworkspce: {}\n": "did you mean 'workspace'",
+    "max_change: {dx: 1, dy: 1}\n": "says nothing of workspace",
+    "max_change: {dx: .nan, dy: 1}\nworkspace: {}\n": "must be above 0, got nan",
+    "max_change: {dx: yes, dy: 1}\nworkspace: {}\n": "must be above 0, got True",
+}
+
+
+@pytest.mark.parametrize("content", FILES)
+def test_a_file_of_limits_that_is_not_what_it_seems_is_one_line(tmp_path, content):
+    """Seen to fail: of a key that is there twice the last one won, and took the limit away."""
+    path = tmp_path / "limits.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=FILES[content]) as caught:
+        RobotLimits.load(path)
+    assert "\n" not in str(caught.value)

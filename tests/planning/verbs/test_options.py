@@ -196,9 +196,15 @@ def test_a_config_becomes_words_of_the_command_line(verb, tmp_path):
         ("config: other.yaml", "no option 'config'"),
         ("- a\n- b", "must hold options"),
         ("a: [", "is no YAML"),
+        ("goal: off", "goal must have a value; without one, leave the line out, got False"),
+        ("set: {}", "set must have a value; .*, got {}"),
+        ("set: no", "set must have a value; .*, got False"),
+        ("goal:", "goal must have a value; .*, got None"),
+        ("fast: 3", "fast must have true or false, got 3"),
     ],
 )
 def test_a_config_that_is_none_is_refused(verb, tmp_path, text, match):
+    """Seen to fail: what YAML reads as false took the option away, and a limit with it."""
     path = tmp_path / "a.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match=match):

@@ -99,6 +99,19 @@ def test_the_same_seed_gives_the_same_run(jepa_plan):
     assert actions(1) == actions(1) != actions(2)
 
 
+def test_limits_of_a_file_hold_for_whatever_is_sent(jepa_plan, goal_png, tmp_path):
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("max_change: {dx: 0.5, dy: .inf}\nworkspace: {}\n")
+    words = ("--goal", goal_png(), "--max-steps", 6, "--reached-distance", 1e-9, *QUICK)
+    assert jepa_plan("run", *words, "--robot-limits", limits)[0] == 1
+    actions = json.loads((jepa_plan.out / "log.json").read_text())["steps"]["actions"]
+    sent = np.array([[0, 0], *actions])
+    assert (np.abs(np.diff(sent[:, 0])) <= 0.501).all() and np.abs(np.diff(sent[:, 1])).max() > 0.51
+    limits.write_text("max_change: {dx: 0.5}\nworkspace: {}\n")
+    code, _, errors = jepa_plan("run", *words, "--robot-limits", limits)
+    assert code == 2 and "max_change says nothing of dy" in errors[0]
+
+
 def test_a_config_holds_options_and_the_command_line_wins(jepa_plan, tmp_path):
     config = tmp_path / "mine.yaml"
     config.write_text(
