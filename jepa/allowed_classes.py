@@ -9,6 +9,7 @@ typed on the command line is the user's own word; what a file says is not.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -86,14 +87,22 @@ def typed_packages(arguments: Sequence[str]) -> list[str]:
 
     Paths of files that exist are none, and neither are the modules of Python itself: there, every
     name that could be meant does something else than making a part of a training.
+
+    Raises:
+        ValueError: if a value is nested too deeply to be read.
     """
     found: list[str] = []
     follows_config = False
-    for argument in arguments:
+    for before, argument in itertools.pairwise(["", *arguments]):
         option, equals, value = argument.partition("=")
         names_config = option in ("-c", "--config")
         if not follows_config and not (names_config and equals):
-            found += _dotted(value if option.startswith("-") and equals else argument)
+            is_whole = option.startswith("-") and equals
+            try:
+                found += _dotted(value if is_whole else argument)
+            except RecursionError as error:
+                named = option if is_whole else before
+                raise ValueError(f"{named}: its value is nested too deeply to be read") from error
         follows_config = names_config and not equals
     return [name for name in dict.fromkeys(found) if name not in sys.stdlib_module_names]
 

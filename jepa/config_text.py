@@ -34,6 +34,8 @@ def check_config_text(path: str | Path) -> None:
         root = yaml.compose(Path(path).read_bytes(), Loader=yaml.SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no YAML: {_told(error)}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply to be read") from error
     if not isinstance(root, yaml.MappingNode):
         came = "is empty" if root is None else f"holds a {type(root).__name__[:-4].lower()}"
         raise ValueError(f"{path} {came}; a config is a mapping such as `data: {{seed: 1}}`")

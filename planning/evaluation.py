@@ -76,7 +76,7 @@ class TaskSet:
         """
         try:
             content = json.loads(Path(path).read_text())
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # no text, no JSON, nested too deeply
             raise ValueError(f"{path} is not a task file: {error}") from error
         found = content.pop("format", None) if isinstance(content, dict) else None
         if found not in READABLE_FORMATS:
@@ -85,7 +85,7 @@ class TaskSet:
         try:
             tasks = tuple(_read_task(task) for task in content.pop("tasks"))
             return cls(**content, tasks=tasks)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(f"{path} is not a task file of format {found} ({reason})") from error
 

@@ -70,10 +70,13 @@ def read(folder: Path) -> PhysicsVideos:
     path = folder / INDEX
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # no text, no JSON, nested too deeply
+        raise ValueError(f"{path} is no index of physics videos: {error!r}") from error
+    try:
         if content["format"] != FORMAT:
             raise ValueError(f"{path} has format {content['format']!r}; {FORMAT!r} is read")
         rows = [_video(row, folder) for row in content["videos"]]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is no index of physics videos: {error!r}") from error
     there = [row for row in rows if row.path.is_file()]
     missing = [Refused(str(row.path), "no such file") for row in rows if not row.path.is_file()]

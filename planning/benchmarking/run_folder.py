@@ -43,15 +43,18 @@ class RunFolder:
             )
         try:
             summary = json.loads(file.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # no text, no JSON, nested too deeply
             raise ValueError(f"{file} is not JSON: {error}") from error
         if not isinstance(summary, dict) or summary.get("format") != RUN_FORMAT:
             raise ValueError(
                 f"{file} is not the summary of a run of format {RUN_FORMAT}; evaluate again"
             )
         run = cls(Path(path), summary)
-        for policy in run.policies:
-            run._refuse_other_sums(policy)
+        try:
+            for policy in run.policies:
+                run._refuse_other_sums(policy)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{file} cannot be read ({error!r}); evaluate again") from error
         return run
 
     @property
@@ -91,7 +94,7 @@ class RunFolder:
         try:
             rows = json.loads(file.read_text(encoding="utf-8"))
             is_the_same = fingerprint(rows) == expected
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise ValueError(f"{file} cannot be read ({error}); evaluate again") from error
         if not is_the_same:
             raise ValueError(

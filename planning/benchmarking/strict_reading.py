@@ -13,6 +13,8 @@ import yaml
 T = TypeVar("T")
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 _PLAIN = (int, float, str, bool, type(None))
+# The latter four: what PyYAML makes of `2020-13-01`, `!!bool x`, `!!int ''` and `!!timestamp x`.
+_NOT_READ = (yaml.YAMLError, ValueError, KeyError, IndexError, AttributeError)
 
 
 class _NoKeyTwice(yaml.SafeLoader):
@@ -35,12 +37,14 @@ def read_yaml(content: bytes | str, *, where: str) -> Any:  # noqa: ANN401
     """Returns the plain values of a YAML file in which no key is there twice.
 
     Raises:
-        ValueError: if it is no YAML, or a key is there twice; one line.
+        ValueError: if it is no YAML, is nested too deeply, or a key is there twice; one line.
     """
     try:
         # It is a safe loader: it makes plain values only.
         return yaml.load(content, Loader=_NoKeyTwice)
-    except yaml.YAMLError as error:
+    except RecursionError as error:
+        raise ValueError(f"{where} is nested too deeply to be read") from error
+    except _NOT_READ as error:
         raise ValueError(f"{where} is no YAML: {' '.join(str(error).split())}") from error
 
 

@@ -76,3 +76,10 @@ def test_another_index_is_refused(tmp_path, text, message):
     (tmp_path / "index.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         read(tmp_path)
+
+
+def test_an_index_that_is_nested_too_deeply_is_refused(tmp_path):
+    """Seen to fail without RecursionError in `read`: it was an internal error."""
+    (tmp_path / "index.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"index\.json is no index of physics videos"):
+        read(tmp_path)
