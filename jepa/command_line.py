@@ -32,6 +32,7 @@ _EXPECTED_CLASS_NAMES = {
     "UsageError",  # wandb
 }
 _OTHER_RANK_ENDED = ("Connection closed by peer", "Connection reset by peer")  # gloo
+_FULL_MEMORY = "can't allocate memory"  # torch's words, of a CPU
 _STATE_DICT_MISMATCH = "Error(s) in loading state_dict for "
 
 
@@ -112,11 +113,11 @@ def is_expected(error: BaseException) -> bool:
     """True if the error tells of something that the user can mend."""
     if isinstance(error, ModuleNotFoundError):
         return (error.name or "").partition(".")[0] not in OUR_PACKAGES
-    if isinstance(error, (ValueError, OSError, ImportError)):
+    if isinstance(error, (ValueError, OSError, ImportError, MemoryError)):
         return True
     if any(kind.__name__ in _EXPECTED_CLASS_NAMES for kind in type(error).__mro__):
         return True
-    told = (_STATE_DICT_MISMATCH, *_OTHER_RANK_ENDED)
+    told = (_FULL_MEMORY, _STATE_DICT_MISMATCH, *_OTHER_RANK_ENDED)
     return isinstance(error, RuntimeError) and any(text in str(error) for text in told)
 
 
@@ -142,6 +143,8 @@ def one_line(error: BaseException) -> str:
         message = message.strip().splitlines()[-1].partition(": ")[2]
     if any(text in message for text in _OTHER_RANK_ENDED):
         return "another process of this run ended early; its own line says why"
+    if isinstance(error, MemoryError) or _FULL_MEMORY in message:
+        return _full_memory(message)
     if _STATE_DICT_MISMATCH in message:
         return _state_dict_mismatch(message)
     return _flattened(message) or type(error).__name__
@@ -149,6 +152,14 @@ def one_line(error: BaseException) -> str:
 
 def _flattened(message: str) -> str:
     return " ".join(line.strip() for line in message.splitlines() if line.strip())
+
+
+def _full_memory(message: str) -> str:
+    """What was asked for, if anybody said it: numpy does, torch after some words of its own."""
+    told = _flattened(message.rpartition(f"{_FULL_MEMORY}: ")[2])
+    if "not enough memory" in told:
+        return told
+    return f"not enough memory{': ' if told else ''}{told}; ask for less at a time, or free some"
 
 
 def _state_dict_mismatch(message: str) -> str:

@@ -13,12 +13,14 @@ jepa plan results   runs/card runs/other_card --write benchmarks.md
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from pathlib import Path
 
 from planning.safety.safe_stop import SafeStop
 from planning.verbs import compare, evaluate, freeze, landscape, results, run
 from planning.verbs.evaluate import PROTOCOLS, find_tasks
+from planning.verbs.number_options import seed
 from planning.verbs.options import OneLineParser, options_of_config
 
 __all__ = ["PROTOCOLS", "find_tasks", "main"]
@@ -35,16 +37,25 @@ def main(argv: list[str] | None = None) -> int:
         ValueError: what the user can mend, as OSError and ImportError do.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    _refuse_nul(words)
     parser, verbs = _parser()
     arguments = parser.parse_args(words)
     if name := getattr(arguments, "config", None):
         from_file = options_of_config(name, verb=verbs[words[0]])
+        _refuse_nul(from_file)
         arguments = parser.parse_args([words[0], *from_file, *words[1:]])
     arguments.words = words  # as they were typed, for who notes how a result came about
     try:
         return arguments.run(arguments)
     except SafeStop as error:  # a broken checkpoint, camera or robot, not a fault of ours
         raise ValueError(str(error)) from error
+
+
+def _refuse_nul(words: list[str]) -> None:
+    """Raises ValueError for what YAML can hold, a shell cannot: there are no such file names."""
+    for option, word in itertools.pairwise(words):
+        if "\0" in word:
+            raise ValueError(f"{option} holds a NUL character: {word!r}; leave it out")
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
@@ -67,7 +78,7 @@ def _add_record(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--environment", default="two_rooms")
     verb.add_argument("--episodes", type=int, default=200)
     verb.add_argument("--steps", type=int, default=63, help="actions per episode")
-    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--seed", type=seed, default=0)
     verb.add_argument("--overwrite", action="store_true")
     verb.set_defaults(run=_record)
 

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from planning.verbs.number_options import seed
 from planning.verbs.options import (
     CEM_DEFAULTS,
     EXECUTE_STEPS,
@@ -120,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--horizon", type=int, help="of planner: actions in a plan")
     parser.add_argument("--episodes", type=int, default=16, help="how many (16)")
     parser.add_argument("--steps", type=int, default=100, help="actions per episode (100)")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same shards")
+    parser.add_argument("--seed", type=seed, default=0, help="same seed, same shards")
     parser.add_argument("--workers", type=int, default=1, help="processes, each a shard (1)")
     parser.add_argument("--samples-per-shard", type=int, default=64, help="episodes in one (64)")
     parser.add_argument("--overwrite", action="store_true", help="replace the shards in OUT")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from planning.benchmarking.strict_reading import read_yaml
+from planning.verbs.number_options import seed
 
 
 def add_to(verbs: argparse._SubParsersAction) -> None:
@@ -21,7 +22,7 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
         help="an option of the environment, such as image_size=64",
     )  # fmt: skip
     verb.add_argument("--tasks", type=int, default=100)
-    verb.add_argument("--seed", type=int, required=True)
+    verb.add_argument("--seed", type=seed, required=True)
     verb.add_argument("--group", help="only tasks of this group, such as different_rooms")
     verb.add_argument(
         "--ahead", type=int, metavar="STEPS",

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from planning.verbs.number_options import MAX_SAMPLES, at_most, seed
+
 if TYPE_CHECKING:
     from planning.actions.parameterization import Parameterization
     from planning.latent_world import LatentWorld
@@ -52,7 +54,7 @@ def add_world_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--checkpoint", "--world", type=Path, required=True, help="folder of a world model's run"
     )
-    verb.add_argument("--seed", type=int, default=0, help="of the planner's samples")
+    verb.add_argument("--seed", type=seed, default=0, help="of the planner's samples")
     verb.add_argument(
         "--threads", type=int, help=f"of torch, 1 to {MAX_THREADS}; default: all cores"
     )
@@ -173,7 +175,7 @@ def add_planner_options(verb: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the planner"
     )
     verb.add_argument("--horizon", type=int, help="actions in a plan (default: 8)")
-    verb.add_argument("--samples", type=int, help="sequences per iteration")
+    verb.add_argument("--samples", type=at_most(MAX_SAMPLES), help="sequences per iteration")
     verb.add_argument("--elites", type=int, help="best sequences of an iteration")
     verb.add_argument("--iterations", type=int)
     verb.add_argument("--smoothness", type=float, help="of the noise, in [0, 1)")

@@ -17,6 +17,7 @@ from planning.verbs.action_options import (
     standstill_of,
 )
 from planning.verbs.cost_options import add_cost_options, asked_costs_of
+from planning.verbs.number_options import MAX_CELLS, at_most
 from planning.verbs.options import (
     add_config_option,
     add_environment_options,
@@ -96,7 +97,9 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument(
         "--period-ms", type=float, help="with --async: from step to step; default: real time"
     )
-    verb.add_argument("--cells", type=int, default=21, help="of landscape.png, along each axis")
+    verb.add_argument(
+        "--cells", type=at_most(MAX_CELLS), default=21, help="of landscape.png, along each axis"
+    )
     verb.add_argument("--no-pictures", action="store_true", help="write log.json only")
     verb.add_argument("--out", type=Path, default=Path("runs/plan"), help="folder of the results")
     verb.set_defaults(run=run)

@@ -67,6 +67,27 @@ def test_whatever_ends_a_command_is_written_on_one_line(error, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError(), "not enough memory; ask"),
+        (MemoryError("Unable to allocate 142. PiB"), "not enough memory: Unable to allocate 142"),
+        (MemoryError("there is not enough memory to imagine"), "there is not enough memory to im"),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate "
+                "memory: you tried to allocate 640000000000 bytes. Error code 12"
+            ),
+            "not enough memory: you tried to allocate 640000000000 bytes",
+        ),
+    ],
+)
+def test_full_memory_is_something_to_mend(error, told, capsys):
+    """Seen to fail without MemoryError and `_FULL_MEMORY` in is_expected: an internal error, 1."""
+    assert run(raising(error), []) == 2
+    assert capsys.readouterr().err.startswith(f"error: {told}")
+
+
 def test_the_error_of_a_data_worker_is_the_one_it_had_there():
     error = ValueError(
         "Caught ValueError in DataLoader worker process 0.\n"

@@ -35,6 +35,14 @@ def configured(text: str):
     ]
 
 
+def landscape(*options: object):
+    return lambda _: [
+        *("plan", "landscape", "--checkpoint", WORLD, "--start", "12,50", "--goal-state", "52,20"),
+        *("--out", "out", *options),
+    ]
+
+
+SEEDS = "argument --seed: must be from 0 to 9223372036854775807, got "
 TASKS = {"format": 1, "name": "x", "environment": "two_rooms", "max_steps": 1, "seed": 0}
 
 ROWS = [
@@ -87,6 +95,56 @@ ROWS = [
     ),
     Row(92, "a summary, nested deeply", compared(DEEP_JSON), r"a/summary\.json is not JSON"),
     Row(92, "a summary, binary", compared(bytes(range(256))), r"a/summary\.json is not JSON"),
+    Row(20, "a seed of 25 digits", plan("--seed", "1" * 25), SEEDS + "'1{25}'"),
+    Row(20, "a seed of 5000 digits", plan("--seed", "1" * 5000), "--seed: must be a whole number"),
+    Row(20, "a seed below zero", plan("--seed", "-1"), SEEDS + "'-1'"),
+    Row(20, "a seed of words", plan("--seed", "x"), "--seed: must be a whole number, got 'x'"),
+    Row(20, "a landscape's seed", landscape("--seed", "-1"), SEEDS),
+    Row(20, "tasks' seed", lambda _: ["plan", "freeze", "--seed", "-1", "t.json"], SEEDS),
+    Row(
+        20,
+        "a recording's seed",
+        lambda _: ["plan", "record", "--seed", "-1", "--episodes", 1, "shards"],
+        SEEDS,
+    ),
+    Row(
+        20,
+        "a collection's seed",
+        lambda _: ["data", "collect", "--env", "two_rooms", "--seed", "-1", "shards"],
+        SEEDS,
+    ),
+    Row(
+        18,
+        "samples without end",
+        plan("--samples", 10**10),
+        "--samples: must be at most 1,000,000, got '10000000000'",
+    ),
+    Row(
+        18,
+        "samples that memory does not hold",
+        plan("--set", f"num_samples={10**15}"),
+        "not enough memory: you tried to allocate",
+    ),
+    Row(
+        18,
+        "a horizon that memory does not hold",
+        plan("--horizon", 10**12),
+        "not enough memory",
+    ),
+    Row(20, "cells without end", landscape("--cells", 10**8), "--cells: must be at most 201"),
+    Row(20, "cells of a run without end", plan("--cells", 10**8), "--cells: must be at most 201"),
+    Row(
+        20,
+        "a NUL in a path",
+        lambda i: ["plan", "run", "--checkpoint", WORLD, "--config", i.write("p", r'out: "a\0b"')],
+        r"--out holds a NUL character: 'a\\x00b'",
+    ),
+    Row(
+        20,
+        "a NUL in the path of a checkpoint",
+        lambda i: ["plan", "run", "--checkpoint", "a\0b", "--goal-state", "52,20"],
+        "--checkpoint holds a NUL character",
+    ),
     Row(92, "a summary of nothing", compared('{"format": 2}'), r"a/summary\.json cannot be read"),
 ]
 QUICK = (92,)
