@@ -73,7 +73,8 @@ def kill_within_a_save(path, first_step, rng):
 def test_a_save_that_is_killed_leaves_a_good_checkpoint(tmp_path, monkeypatch, number):
     """The temporary folder is on another file system, as on a cluster.
 
-    Lightning's own writing stages there and copies.
+    Lightning's own writing stages there and copies. Seen to fail with a file written in its place:
+    "not a whole torch file" after the first kills.
     """
     assert os.stat("/dev/shm").st_dev != os.stat(tmp_path).st_dev
     monkeypatch.setattr(tempfile, "tempdir", "/dev/shm")
@@ -145,7 +146,10 @@ def train(folder, disk, saving):
 
 @pytest.mark.filterwarnings("ignore")
 def test_training_goes_on_over_two_saves_without_a_disk(tmp_path, caplog):
-    """Two files are written at each step; the steps are counted, not the files."""
+    """Two files are written at each step; the steps are counted, not the files.
+
+    Seen to fail where the first failure is the last: "File too large" ended the training.
+    """
     saving = AtomicCheckpointIO(failures_allowed=2)
     trainer = train(tmp_path, FilledDisk(4, 5), saving)
     assert (trainer.global_step, saving.failures) == (8, 0)

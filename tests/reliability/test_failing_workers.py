@@ -114,6 +114,7 @@ def silence(monkeypatch):
 def test_a_reading_process_that_fails_is_an_error_with_a_name_in_time(
     clip_folder, fault, num_workers
 ):
+    """Seen to fail without `refuse_dead`: "worker (pid(s) 25911) exited unexpectedly", no more."""
     kind, said = SAID[fault]
     loader = failing_loader(clips(clip_folder, num_workers=num_workers), fault)
     begin = time.monotonic()

@@ -247,6 +247,7 @@ def test_a_planner_whose_costs_are_all_broken_stops_and_makes_nothing_up(kind, v
 @pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("field", ["low", "high", "max_change"])
 def test_limits_that_are_no_numbers_are_refused_before_anything_moves(field, broken):
+    """Seen to fail without the check: bounds of NaN made an ActionSpec, which limits nothing."""
     limits = {"low": (-1.0,), "high": (1.0,), "max_change": (0.5,), field: (broken,)}
     if field == "max_change" and broken == float("inf"):
         return  # says in so many words: no limit
