@@ -1,8 +1,7 @@
 """Bad actions, goals and environments: rows 81 to 102 of the list of bad inputs.
 
-Rows 82, 83, 85, 90 and 92 to 96 need a robot or an environment that goes wrong while it runs; they
-Rows 82, 83, 85, 90 and 92 to 96 need a robot or an environment that goes wrong while it runs: they
-is none here, nothing listens.
+Those that need a robot or an environment that goes wrong as it runs are in tests/planning/safety,
+test_robot_guard.py and tests/planning/benchmarking/test_card_run.py.
 """
 
 import json

@@ -167,7 +167,7 @@ def test_a_checkpoint_that_lacks_an_entry_is_refused_by_its_name(is_all, whole):
 
 @pytest.mark.parametrize("part", ["optimizer_states", "loss_watch", "target_encoder", "new"])
 def test_a_checkpoint_with_a_part_of_its_state_does_not_train(part, whole, shards, tmp_path):
-    """Seen to fail without the list: tracebacks of Lightning, and with a part too many it trained."""
+    """Seen to fail without the list: tracebacks of Lightning; with a part too many it trained."""
     folder, _ = whole("latent_l1")
     checkpoint = torch.load(folder / LAST, weights_only=True)
     if part == "new":
