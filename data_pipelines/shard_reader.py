@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import zipfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -91,11 +92,16 @@ class ShardReader:
             ShardError: as `read`, and if the bytes are no plain array.
         """
         data = self.read(sample, extension)
+        where = f"{shown(sample.shard)}: '{sample.key}.{extension}'"
         try:
-            return np.load(io.BytesIO(data), allow_pickle=False)
+            array = np.load(io.BytesIO(data), allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
-            where = f"{shown(sample.shard)}: '{sample.key}.{extension}'"
             raise ShardError(f"{where}: {error}") from None
+        except zipfile.BadZipFile as error:
+            raise ShardError(f"{where}: no array, but a damaged zip file: {error}") from None
+        if not isinstance(array, np.ndarray):  # of a zip file, NumPy makes a mapping
+            raise ShardError(f"{where}: no array, but a zip file; pack what np.save writes")
+        return array
 
     def close(self) -> None:
         """Closes all files."""

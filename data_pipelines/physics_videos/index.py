@@ -71,7 +71,7 @@ def read(folder: Path) -> PhysicsVideos:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # no text, no JSON, nested too deeply
-        raise ValueError(f"{path} is no index of physics videos: {error!r}") from error
+        raise ValueError(f"{path} is no index of physics videos: {error}") from error
     try:
         if content["format"] != FORMAT:
             raise ValueError(f"{path} has format {content['format']!r}; {FORMAT!r} is read")

@@ -72,6 +72,18 @@ def test_an_array_is_never_unpickled(tmp_path, content):
         ShardReader().read_array(sample, "states.npy")
 
 
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_zip_file_is_no_array(tmp_path, is_damaged):
+    """Seen to fail without the look at what NumPy made of it: it was handed on as an array."""
+    buffer = io.BytesIO()
+    np.savez(buffer, states=np.zeros(3))
+    data = buffer.getvalue()[: 60 if is_damaged else None]
+    (tmp_path / "s.tar").write_bytes(data)
+    sample = Sample("k", str(tmp_path / "s.tar"), {"states.npy": Member(0, len(data))})
+    with pytest.raises(ShardError, match=r"'k\.states\.npy': no array, but a (damaged )?zip file"):
+        ShardReader().read_array(sample, "states.npy")
+
+
 # From afar.
 
 

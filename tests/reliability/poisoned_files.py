@@ -3,7 +3,6 @@
 python tests/reliability/poisoned_files.py FOLDER 1    # prints one line of JSON
 """
 
-import argparse
 import builtins
 import io
 import json
@@ -14,6 +13,8 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
+
+from tests.reliability.file_loaders import loaders
 
 FLAG = "code_was_run"
 
@@ -128,73 +129,6 @@ def write_poison(folder):
     for name, content in contents.items():
         (folder / "poison" / name).write_bytes(content)
     return len(contents)
-
-
-def loaders():
-    """Returns name -> (where the content goes, function): all that reads files of strangers."""
-    import jepa
-    from data_pipelines.shard_index import ShardIndex
-    from jepa.checkpoint_file import check_checkpoint, newest_good
-    from jepa.checkpoint_saving import AtomicCheckpointIO
-    from jepa.checkpoints import native, official, official_config, official_probe
-    from jepa.checkpoints.frame_encoders import load_frame_encoder
-    from jepa.checkpoints.huggingface import read_huggingface
-    from jepa.evaluation.attentive_probe import load_probe
-    from jepa.evaluation.feature_store import FeatureStore
-    from jepa.evaluation.surprise.models import load_predicting_model
-    from jepa.training.starting_weights import read_checkpoint
-    from planning.benchmarking.protocol_card import ProtocolCard
-    from planning.costs.latent_banks import LatentBank
-    from planning.evaluation import TaskSet
-    from planning.verbs.options import options_of_config
-
-    def features(folder):
-        store = FeatureStore.open(folder)
-        return store.as_set()
-
-    def options_of(path):
-        return options_of_config(str(path), verb=argparse.ArgumentParser())
-
-    def timm_file(path):
-        return load_frame_encoder(f"timm:test_vit@32:{path}")
-
-    found = {
-        f"from_pretrained {suffix}": (f"x{suffix}", jepa.from_pretrained)
-        for suffix in (".pt", ".pth", ".tar", ".bin", ".ckpt")
-    }
-    for place in ("config.json", "model.safetensors", "sha256.json"):
-        found[f"from_pretrained {place}"] = (place, lambda path: jepa.from_pretrained(path.parent))
-        found[f"load_encoder {place}"] = (place, lambda path: native.load_encoder(path.parent))
-        found[f"load_world {place}"] = (place, lambda path: native.load_world_model(path.parent))
-        found[f"load_probe {place}"] = (place, lambda path: load_probe(path.parent))
-    index = "model.safetensors.index.json"
-    dcp = "last.ckpt/.metadata"
-    return found | {
-        "resume": ("last.ckpt", lambda path: check_checkpoint(path, resumes=True)),
-        "resume last": ("last.ckpt", lambda path: newest_good([path], resumes=True)),
-        "resume a folder of DCP": (dcp, lambda path: check_checkpoint(path.parent, resumes=True)),
-        "resume, Lightning": ("last.ckpt", AtomicCheckpointIO().load_checkpoint),
-        "--from": ("last.ckpt", read_checkpoint),
-        "read_official": ("x.pt", official.read_official),
-        "official probes": ("x.pt", official_probe.read_official_probes),
-        "official config": ("config.json", official_config.OfficialConfig.read),
-        "huggingface config": ("config.json", lambda path: read_huggingface(path.parent)),
-        "huggingface index": (index, lambda path: read_huggingface(path.parent)),
-        "huggingface bin": ("pytorch_model.bin", lambda path: read_huggingface(path.parent)),
-        "frame encoder": ("x.pt", lambda path: load_frame_encoder(str(path))),
-        "timm .pth": ("x.pth", timm_file),
-        "timm .safetensors": ("x.safetensors", timm_file),
-        "surprise": ("x.pt", load_predicting_model),
-        "features, meta": ("meta.json", lambda path: features(path.parent)),
-        "features, rows": ("rows.npz", lambda path: features(path.parent)),
-        "features, array": ("features.npy", lambda path: features(path.parent)),
-        "latent bank": ("bank.safetensors", LatentBank.load),
-        "task set": ("tasks.json", TaskSet.load),
-        "protocol card": ("x.yaml", ProtocolCard.load),
-        "options of a config": ("x.yaml", options_of),
-        "shard index": ("index.json", lambda path: ShardIndex.load(path.parent)),
-        "shard": ("shard-000000.tar", lambda path: ShardIndex.load(path.parent)),
-    }
 
 
 WATCHED = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "shutil.rmtree")

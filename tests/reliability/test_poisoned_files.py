@@ -18,7 +18,7 @@ SCRIPT = str(Path(__file__).with_name("poisoned_files.py"))
 @pytest.mark.parametrize(
     "every",
     [
-        20,
+        30,
         pytest.param(
             1,
             marks=pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="LONG_TESTS=1 runs it"),
@@ -29,7 +29,8 @@ def test_no_loader_runs_code_of_a_poisoned_file(tmp_path, every):
     """The environment asks torch to allow code, as some set-ups do; we do not ask it.
 
     Seen to fail without weights_only: among 274 pairs of a loader and a content, 115 times a class
-    of the stranger was looked up.
+    of the stranger was looked up. With allow_pickle in shard_reader.py and dense_labels.py, and
+    another loader in strict_reading.py: code was run. Without the type of read_array: zips passed.
     """
     number = write_poison(tmp_path)
     assert number >= 40
@@ -45,7 +46,7 @@ def test_no_loader_runs_code_of_a_poisoned_file(tmp_path, every):
     )
     assert run.returncode == 0, run.stderr[-3000:]
     found = json.loads(run.stdout.splitlines()[-1])
-    assert found["read"] > 39 * number / every
+    assert found["read"] > 63 * number / every
     assert found["problems"] == []
     assert found["unclear"] == []
     assert (tmp_path / "precious" / "file").read_text() == "stays"
