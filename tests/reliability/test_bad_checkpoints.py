@@ -17,10 +17,14 @@ WORLD = ROOT / "checkpoints/two_rooms"
 
 
 def planned(change):
-    """A row's arguments: `jepa plan run` with a world model, its folder changed."""
+    """A row's arguments: `jepa plan run` with a world model, its folder changed.
+
+    Its sha256.json is left out: with it, every change is one and the same line (row 71).
+    """
 
     def arguments(inputs: Inputs) -> list:
         folder = Path(shutil.copytree(WORLD, inputs.here / "world"))
+        (folder / "sha256.json").unlink()
         change(folder)
         return [
             *("plan", "run", "--checkpoint", folder, "--env", "two_rooms", "--start", "12,50"),
@@ -28,6 +32,13 @@ def planned(change):
         ]
 
     return arguments
+
+
+def swapped(inputs: Inputs) -> list:
+    """A row's arguments: a world model beside the sha256.json of what it was."""
+    given = planned(settings(more=1))(inputs)
+    shutil.copy(WORLD / "sha256.json", inputs.here / "world")
+    return given
 
 
 def weights(change):
@@ -139,6 +150,7 @@ ROWS = [
     Row(70, "official weights with code", converted({"encoder": Runs()}), r"some\.pt"),
     Row(70, "a checkpoint that is text", resumed(b"hello"), r"some\.ckpt"),
     Row(70, "an empty checkpoint", resumed(b""), r"some\.ckpt"),
+    Row(71, "settings that are not those of sha256.json", swapped, "config.json is not the file"),
     Row(
         72,
         "a checkpoint of the web",
