@@ -85,14 +85,15 @@ def loaders_of_data():
     from data_pipelines.physics_videos import index
     from data_pipelines.samples import Member, Sample
     from data_pipelines.shard_reader import ShardReader
-    from data_pipelines.video_sources import read_list, read_source
+    from data_pipelines.video_sources import read_list
 
     def member(path):
         sample = Sample("key", str(path), {"npy": Member(0, path.stat().st_size)})
         return ShardReader().read_array(sample, "npy")
 
     def listed(path):  # words are names of videos: they are looked for
-        return [read_source(str(path.parent), video.path) for video in read_list(path)]
+        if not all((path.parent / video.path).is_file() for video in read_list(path)):
+            raise FileNotFoundError("no such video")
 
     def videos_of_pickle(path):
         if isinstance(read_plain_pickle(path), int):  # the number that torch.save begins with
