@@ -189,6 +189,20 @@ def remove_checksums(index_file):
     index_file.write_text(json.dumps(index))
 
 
+def read_once(index, *, replace_unusable):
+    """Returns the keys of the rows that are valid, and what was skipped."""
+    dataset = ClipDataset(
+        index,
+        clip_length_frames=NUM_FRAMES,
+        transform=ResizeWholeFrame(16),
+        decoder="pyav",
+        replace_unusable=replace_unusable,
+    )
+    skips, sampler = SkipCounter(1.0), EvaluationBatchSampler(index.num_samples, batch_size=8)
+    loader = CountingLoader(dataset, sampler, skips=skips)
+    return [key for batch in loader for key in batch.only_valid().keys], skips
+
+
 @pytest.mark.parametrize("count", [1, pytest.param(39, marks=LONG)])  # of each kind: 507
 @pytest.mark.parametrize("checksums", [True, False], ids=["checksums", "without"])
 def test_of_a_packed_set_each_sample_is_seen_or_refused_and_check_names_each_shard(
@@ -201,16 +215,7 @@ def test_of_a_packed_set_each_sample_is_seen_or_refused_and_check_names_each_sha
     with pytest.raises(ShardError, match=r"shard-\d+\.tar .*"):
         ShardIndex.load(folder)
     index = ShardIndex.load(folder, verify_files=False)  # as if it happened after the start
-    dataset = ClipDataset(
-        index,
-        clip_length_frames=NUM_FRAMES,
-        transform=ResizeWholeFrame(16),
-        decoder="pyav",
-        replace_unusable=False,
-    )
-    skips, sampler = SkipCounter(1.0), EvaluationBatchSampler(index.num_samples, batch_size=8)
-    loader = CountingLoader(dataset, sampler, skips=skips)
-    seen = [key for batch in loader for key in batch.only_valid().keys]
+    seen, skips = read_once(index, replace_unusable=False)
     assert Counter([*seen, *skips.keys]) == Counter(sample.key for sample in index.samples)
     shard_of = {sample.key: sample.shard for sample in index.samples}
     if checksums:
@@ -220,6 +225,16 @@ def test_of_a_packed_set_each_sample_is_seen_or_refused_and_check_names_each_sha
     named = {Path(problem.where.partition(": ")[0]).name for problem in report.problems}
     assert named == {Path(shard.path).name for shard in index.shards[1:]}
     assert report.num_samples == index.num_samples
+
+
+@pytest.mark.parametrize("count", [1, pytest.param(12, marks=LONG)])
+def test_in_training_each_sample_is_seen_or_refused_and_no_place_stays_empty(damaged_set, count):
+    """Seen to fail where a replacement hides what it replaced: samples were in neither list."""
+    index = ShardIndex.load(damaged_set(count), verify_files=False)
+    seen, skips = read_once(index, replace_unusable=True)
+    assert len(seen) == index.num_samples
+    assert set(seen) | set(skips.keys) == {sample.key for sample in index.samples}
+    assert skips.keys and not set(seen) & set(skips.keys)
 
 
 def test_a_size_that_lies_never_sends_the_walk_round(tmp_path):
