@@ -81,9 +81,7 @@ def run(
         if _standard_output_is_read():
             return _report(error, debug=debug, fault_code=fault_code)
         return 141
-    except (
-        Exception
-    ) as error:  # the outermost place: what is a user's fault is one line, with a code
+    except Exception as error:  # the outermost place: a user's fault is one line, with a code
         return _report(error, debug=debug, fault_code=fault_code)
 
 

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 
@@ -39,16 +40,10 @@ print(json.dumps(read))
 
 
 @pytest.fixture
-def store():
-    stores = []
-
-    def make(folder):
-        stores.append(WebStore(folder))
-        return stores[-1]
-
-    yield make
-    for one in stores:
-        one.close()
+def served(tmp_path, num_shards):
+    """A web server of so many shards."""
+    with closing(WebStore(packed(tmp_path, num_shards=num_shards))) as store:
+        yield store
 
 
 def packed(folder, *, num_shards):
@@ -68,18 +63,19 @@ def started(url, folder, seed):
 
 @pytest.mark.parametrize(("num_processes", "num_shards"), [(3, 6), pytest.param(8, 20, marks=LONG)])
 def test_who_lives_reads_every_shard_fetched_once_and_nothing_half_done_stays(
-    tmp_path, store, num_processes, num_shards
+    tmp_path, served, num_processes, num_shards
 ):
     """Seen to fail without the lock: they removed each other's files, and all but one died."""
-    folder = packed(tmp_path, num_shards=num_shards)
-    served, cache = store(folder), tmp_path / "cache"
+    folder, cache = tmp_path / "set", tmp_path / "cache"
     cache.mkdir()
     children = [started(served.url, cache, seed) for seed in range(num_processes)]
     assert all(child.stdout.readline() == "ready\n" for child in children)
     served.requests.clear()
     served.fault_of = lambda _: time.sleep(0.05)  # long enough for others to ask meanwhile
     (cache / "go").touch()
+    deadline = time.monotonic() + 60
     while sum(request.name.endswith(".tar") for request in served.requests) < num_shards // 3:
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     children[0].kill()
     said = [child.communicate(timeout=120)[0] for child in children]
