@@ -153,7 +153,7 @@ class AsynchronousPolicy:
         self._durations: deque[float] = deque(maxlen=REMEMBERED_DURATIONS)
         self._pursuit: GoalPursuit | None = None
         self._ahead: PlanningAhead | None = None  # the worker's side
-        self._has_arrived = False
+        self._has_arrived, self._reached_distance = False, arrival.distance
         self._num_steps = 0
         self._num_moved = 0  # steps since the requested plan could begin, that did not stand still
         self._executes_until = 0  # the step from which another plan may take over
@@ -216,7 +216,7 @@ class AsynchronousPolicy:
     @property
     def reached_distance(self) -> float | None:
         """The latent distance that counts as reached; None before it was needed."""
-        return None if self._pursuit is None else self._pursuit.known_reached_distance
+        return self._reached_distance
 
     def stop_action(self) -> np.ndarray:
         """What the robot is told when the loop ends: the last action to "hold", else rest."""
@@ -320,7 +320,7 @@ class AsynchronousPolicy:
             self._durations.append(seconds)
         else:
             self._first_seconds = seconds
-        self._has_arrived = answer.has_arrived
+        self._has_arrived, self._reached_distance = answer.has_arrived, answer.reached_distance
         self.latent_distances.append(answer.record.latent_distance)
 
     def _take_over(self, record: PlanRecord, request: PlanRequest) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -98,11 +99,11 @@ def goal_distance(reduction: Reduction = "mean") -> CostMaker:
     Args:
         reduction: over the steps of an imagined rollout, see `GoalDistance`.
     """
+    return partial(_goal_distance, reduction=reduction)  # unlike a closure, it can be sent
 
-    def make(goal: Latent, world: LatentWorld) -> Cost:
-        return GoalDistance(goal, world.distance, reduction)
 
-    return make
+def _goal_distance(goal: Latent, world: LatentWorld, *, reduction: Reduction) -> Cost:
+    return GoalDistance(goal, world.distance, reduction)
 
 
 class PlanningPolicy:

@@ -124,6 +124,16 @@ class PlanProcess:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def wait_until_ready(self) -> None:
+        """Returns when the world model is loaded there.
+
+        Raises:
+            SafeStop: if it cannot be, or takes longer than `START_SECONDS`.
+        """
+        if not self._is_ready:
+            self._answer_within(START_SECONDS, None, lambda answer: None)
+            self._is_ready = True
+
     @property
     def process_id(self) -> int | None:
         """Of the planner's process."""
@@ -153,9 +163,7 @@ class PlanProcess:
         self, number: int, on_better: Callable[[Answer], None], request: PlanRequest
     ) -> Answer:
         """Sends a request and waits for the answer, in the thread that may wait."""
-        if not self._is_ready:
-            self._answer_within(START_SECONDS, None, on_better)
-            self._is_ready = True
+        self.wait_until_ready()
         plan = request.previous_plan
         plain = request._replace(previous_plan=plan and _with_arrays(plan))
         return self._answer_within(self.give_up_seconds, (number, plain), on_better)

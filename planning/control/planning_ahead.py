@@ -70,11 +70,13 @@ class Answer(NamedTuple):
         record: the plan.
         has_arrived: the camera saw the last goal.
         seconds: from the request to the answer.
+        reached_distance: the latent distance that counts as reached.
     """
 
     record: PlanRecord
     has_arrived: bool
     seconds: float
+    reached_distance: float
 
 
 class Flag(Protocol):
@@ -143,7 +145,8 @@ class PlanningAhead:
                 request.step, plan, imagined, distance, pursuit.index, request.begins_at_step, parts
             )
             near = pursuit.reached_distance(now, spec)
-            return Answer(record, pursuit.is_last and distance < near, self._clock() - began)
+            has_arrived = pursuit.is_last and distance < near
+            return Answer(record, has_arrived, self._clock() - began, near)
 
         on_best = None if on_better is None else lambda plan: on_better(told(plan))
         return told(self._plan(request, start, memory, on_best, begins_anew=has_new_goal))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, cast
 
 import numpy as np
+import torch
 
 from planning.actions.space import ActionSpec
 from planning.actions.standstill import standing_still
-from planning.control.asynchronous_mpc import AsynchronousPolicy, LatenessCount
+from planning.control.asynchronous_mpc import AsynchronousPolicy, LatenessCount, Submit
 from planning.control.goal_pursuit import WITHIN_ONE_STEP, ArrivalRule, CostMaker
 from planning.control.metronome import Metronome
 from planning.control.motion import StalePolicy
@@ -19,8 +21,10 @@ from planning.control.mpc import (
     PlanningPolicy,
     PlanRecord,
     goal_distance,
+    joined_spec,
     run_episode,
 )
+from planning.control.plan_process import PlannerRecipe, PlanProcess
 from planning.costs import Reduction
 from planning.goal_images import ImageGoal
 from planning.latent_world import LatentWorld
@@ -64,6 +68,9 @@ class RunSettings:
         is_asynchronous: plan while acting, in real time.
         stale: what bridges a late plan, see `AsynchronousPolicy`.
         period_seconds: from step to step of an asynchronous run; None: what the environment says.
+        load_world: loads the world model in a process of the planner's own, see `PlanProcess`; of
+            an asynchronous run. None: a thread of this process plans. What it is, and the cost,
+            are sent there.
         standstill: (action_dim,), the action that stands still; None: zero. Choices have no zero,
             nor have binary grippers that have not been told anything yet. Where `max_change` limits
             actions, the first one is near to it: the robot is taken to stand still before.
@@ -79,8 +86,13 @@ class RunSettings:
     is_asynchronous: bool = False
     stale: StalePolicy = "continue"
     period_seconds: float | None = None
+    load_world: Callable[[], LatentWorld] | None = None
     standstill: tuple[float, ...] | None = None
     limits: RobotLimits | None = None
+
+    def __post_init__(self) -> None:
+        if self.load_world is not None and not self.is_asynchronous:
+            raise ValueError("load_world is of asynchronous runs only: set is_asynchronous, too")
 
 
 @dataclass(frozen=True)
@@ -207,21 +219,26 @@ def _asynchronous(
     on_plan: Callable[[PlanRecord], None] | None,
 ) -> Outcome:
     metronome = Metronome(settings.period_seconds or 1 / environment.frames_per_second)
-    policy = AsynchronousPolicy(
-        world,
-        planner,
-        stale=settings.stale,
-        execute_steps=settings.execute_steps,
-        cost_of=settings.cost_of or goal_distance(settings.reduction),
-        goals=goals.frames,
-        arrival=arrival,
-        seed=settings.seed,
-        deadline_seconds=settings.deadline_seconds,
-        period_seconds=metronome.period_seconds,
-        on_plan=on_plan,
-        standstill=settings.standstill,
-    )
-    with policy:
+    period_seconds, cost_of = metronome.period_seconds, settings.cost_of
+    recipe = _recipe_of(world, planner, environment, goals, settings, arrival, period_seconds)
+    with (
+        _worker_of(recipe) as submit,
+        AsynchronousPolicy(
+            world,
+            planner,
+            stale=settings.stale,
+            execute_steps=settings.execute_steps,
+            cost_of=cost_of or goal_distance(settings.reduction),
+            goals=goals.frames,
+            arrival=arrival,
+            seed=settings.seed,
+            deadline_seconds=settings.deadline_seconds,
+            period_seconds=period_seconds,
+            on_plan=on_plan,
+            standstill=settings.standstill,
+            submit=submit,
+        ) as policy,
+    ):
         episode = run_episode(
             environment,
             policy,
@@ -235,6 +252,48 @@ def _asynchronous(
     judged = _judged(policy, episode, goals)
     per_action = world.action_steps.num_steps
     return Outcome(episode, *judged, policy.lateness, metronome.num_late, per_action)
+
+
+def _recipe_of(
+    world: LatentWorld,
+    planner: Planner,
+    environment: Environment,
+    goals: Goals,
+    settings: RunSettings,
+    arrival: ArrivalRule,
+    period_seconds: float,
+) -> PlannerRecipe | None:
+    """Returns what the planner's process is made of; None if a thread of this one plans."""
+    if settings.load_world is None:
+        return None
+    return PlannerRecipe(
+        settings.load_world,
+        planner,
+        goals.frames or [_goal_frame(environment, goals, seed=settings.seed)],
+        joined_spec(world, environment, period_seconds=period_seconds),
+        cost_of=settings.cost_of or goal_distance(settings.reduction),
+        arrival=arrival,
+        seed=settings.seed,
+        deadline_seconds=settings.deadline_seconds,
+        num_threads=torch.get_num_threads(),
+    )
+
+
+def _goal_frame(environment: Environment, goals: Goals, *, seed: int) -> np.ndarray:
+    """Returns the picture of a goal's state, as the run will begin."""
+    environment.reset(np.random.default_rng(seed), start=goals.start, goal=goals.state)
+    return environment.goal.frame
+
+
+@contextmanager
+def _worker_of(recipe: PlannerRecipe | None) -> Iterator[Submit | None]:
+    """Yields what hands requests to the planner's process, once it is ready to plan."""
+    if recipe is None:
+        yield None
+        return
+    with PlanProcess(recipe) as process:
+        process.wait_until_ready()
+        yield process.submit
 
 
 def _action_before(spec: ActionSpec, standstill: Sequence[float] | None) -> np.ndarray | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,7 @@ class CostTerms:
             name: (weights.get(name, 1.0), make(num_steps)) for name, make in self.makers.items()
         }
 
-        def make(goal: Latent, world: LatentWorld) -> Cost:
-            distance = distance_named(asked.distance, own=world.distance, is_pooled=asked.is_pooled)
-            to_goal = GoalDistance(goal, distance, asked.reduction)
-            if not terms and weights["goal"] == 1:
-                return to_goal
-            return WeightedSum({"goal": (weights["goal"], to_goal), **terms})
-
-        return make
+        return partial(_cost_of_goal, asked=asked, terms=terms)  # can be sent to another process
 
     def to_json(self, num_steps: int) -> dict[str, Any]:
         """Returns the terms with their weights and settings, for a log."""
@@ -82,6 +76,16 @@ class CostTerms:
             for name, make in self.makers.items()
         }
         return {"goal": goal, **terms}
+
+
+def _cost_of_goal(
+    goal: Latent, world: LatentWorld, *, asked: AskedCosts, terms: Mapping[str, tuple[float, Cost]]
+) -> Cost:
+    distance = distance_named(asked.distance, own=world.distance, is_pooled=asked.is_pooled)
+    to_goal = GoalDistance(goal, distance, asked.reduction)
+    if not terms and asked.weights["goal"] == 1:
+        return to_goal
+    return WeightedSum({"goal": (asked.weights["goal"], to_goal), **terms})
 
 
 def cost_terms_of(

@@ -7,6 +7,8 @@ import dataclasses
 import difflib
 import os
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -79,9 +81,19 @@ def load_world(arguments: argparse.Namespace) -> LatentWorld:
     Raises:
         ValueError: if the device cannot be used, or if there is no world model.
     """
+    return world_loader_of(arguments)()
+
+
+def world_loader_of(arguments: argparse.Namespace) -> Callable[[], LatentWorld]:
+    """Returns what loads it, in this process or in another one.
+
+    Raises:
+        ValueError: if the device cannot be used.
+    """
     from planning.latent_world import LatentWorld
 
-    return LatentWorld.load(
+    return partial(
+        LatentWorld.load,
         arguments.checkpoint,
         device=device_of(arguments),
         precision=arguments.precision,

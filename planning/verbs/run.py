@@ -30,6 +30,7 @@ from planning.verbs.options import (
     planner_of,
     prepare_results,
     threads_of,
+    world_loader_of,
 )
 from planning.verbs.situation import (
     environment_of,
@@ -90,6 +91,10 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument(
         "--async", dest="is_asynchronous", action="store_true", help="plan while acting, real time"
     )
+    verb.add_argument(
+        "--planner-process", action="store_true",
+        help="with --async: plan in a process of its own, which tells of its best plan so far",
+    )  # fmt: skip
     verb.add_argument(
         "--stale", choices=("continue", "hold", "zero"),
         help="with --async: what bridges a late plan (default: continue)",
@@ -175,6 +180,8 @@ def _prepare(arguments: argparse.Namespace) -> _Prepared:
     )  # fmt: skip
     cost_of = terms.cost_of(planner.horizon)
     settings = replace(settings, cost_of=cost_of, standstill=standstill, limits=robot_limits)
+    if arguments.planner_process:
+        settings = replace(settings, load_world=world_loader_of(arguments))
     return _Prepared(world, planner, environment, goals, terms, settings, arrival)
 
 
@@ -247,7 +254,12 @@ def _period_of(arguments: argparse.Namespace) -> float | None:
     low, high = PERIOD_RANGE_MS
     if period is not None and not low <= period <= high:
         raise ValueError(f"--period-ms must be from {low:g} to {high:g}, got {period:g}")
-    for option, value in (("--stale", arguments.stale), ("--period-ms", period)):
+    options = {
+        "--stale": arguments.stale,
+        "--period-ms": period,
+        "--planner-process": arguments.planner_process or None,
+    }
+    for option, value in options.items():
         if value is not None and not arguments.is_asynchronous:
             raise ValueError(f"{option} is of --async runs only; add --async, or leave it out")
     return None if period is None else period / 1e3

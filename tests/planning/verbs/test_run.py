@@ -1,6 +1,7 @@
 """`jepa plan run` through the real command line: what it writes, says and returns."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,10 +14,12 @@ import pytest
 from PIL import Image
 
 from planning.environments.two_rooms import TwoRooms
+from planning.planners.random_shooting import RandomShooting
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = ["--planner", "random_shooting", "--set", "num_samples=16", "--horizon", "4"]
 QUICK = ["--no-pictures", *SMALL]
+PROCESS = ("--async", "--planner-process", "--period-ms", 20, "--threads", 1)
 
 
 # What it leaves.
@@ -89,6 +92,44 @@ def test_an_asynchronous_run_keeps_real_time_and_counts_what_was_late(jepa_plan)
     log = json.loads((jepa_plan.out / "log.json").read_text())
     assert log["lateness"]["num_plans"] == len(log["plans"]) >= 1
     assert np.isfinite(log["steps"]["actions"]).all()
+
+
+@pytest.mark.parametrize("goal", ["state", "image"])
+def test_a_planner_in_a_process_of_its_own_plans_what_was_asked_for(
+    jepa_plan, goal_png, monkeypatch, goal
+):
+    """Seen to fail without `submit=`: the thread of this process is refused its search."""
+    monkeypatch.setattr(RandomShooting, "plan", lambda *_, **__: pytest.fail("planned here"))
+    wanted = ("--goal-state", "52,20") if goal == "state" else ("--goal", goal_png())
+    code, printed, errors = jepa_plan(
+        "run", *wanted, "--max-steps", 40, "--reached-distance" if goal == "image" else "--seed",
+        "1e-9" if goal == "image" else 3, "--cost-term", "action_size=0.1", *PROCESS, *QUICK,
+    )  # fmt: skip
+    assert (code, errors) == (1, [])
+    log = json.loads((jepa_plan.out / "log.json").read_text())
+    assert log["lateness"]["num_plans"] == len(log["plans"]) >= 1
+    assert all(plan["cost_parts"].keys() == {"goal", "action_size"} for plan in log["plans"])
+    assert goal == "state" or "reached below 1e-09" in printed
+    assert not multiprocessing.active_children()
+
+
+def test_a_planner_process_that_is_killed_ends_the_run_in_one_line(jepa_plan, monkeypatch):
+    """Seen to fail without `--planner-process`: there is nothing to kill."""
+    step, taken = TwoRooms.step, []
+
+    def kills(self, action):
+        for planner in multiprocessing.active_children():  # none before the run
+            taken.append(action)
+            planner.kill()
+        return step(self, action)
+
+    monkeypatch.setattr(TwoRooms, "step", kills)
+    code, _, (error,) = jepa_plan(
+        "run", "--goal-state", "52,20", "--max-steps", 400, *PROCESS, *QUICK
+    )
+    assert code == 2 and "its process died (signal 9)" in error
+    log = json.loads((jepa_plan.out / "log.json").read_text())
+    assert taken and log["result"]["error"].startswith("SafeStop")
 
 
 def test_the_same_seed_gives_the_same_run(jepa_plan):
@@ -298,6 +339,7 @@ def test_a_result_whose_name_is_taken_by_a_folder_is_found_before_the_run(
     [
         (["--stale", "hold"], "--stale is of --async runs only; add --async, or leave it out"),
         (["--period-ms", "50"], "--period-ms is of --async runs only; add --async"),
+        (["--planner-process"], "--planner-process is of --async runs only; add --async"),
         (["--reached-distance", "1"], "--reached-distance would decide nothing: with --goal-state"),
         (["--sub-goal-steps", "3"], "--sub-goal-steps needs at least 2 --goal, got 0"),
     ],
