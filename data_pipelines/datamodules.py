@@ -461,6 +461,7 @@ class TrajectoryDataModule(ShardDataModule):
             shards, batch_size=batch_size, clips_per_sample=windows_per_trajectory, **options
         )
         self.save_hyperparameters(logger=False)
+        self._options = options
         self.clip_length_frames = clip_length_frames
         self.image_size = image_size
         self.frame_stride = frame_stride
@@ -484,6 +485,22 @@ class TrajectoryDataModule(ShardDataModule):
     def statistics(self) -> ColumnStatistics:
         """Returns what the windows' states and actions are like: means, spread and extremes."""
         return statistics_of_windows(self.index, self.action_windows)
+
+    def every_frame(self) -> TrajectoryDataModule:
+        """Returns the same trajectories in windows that last as long, with every recorded frame.
+
+        A batch has about as many frames.
+        """
+        span = self.action_windows.span
+        return TrajectoryDataModule(
+            self.shards,
+            span,
+            image_size=self.image_size,
+            batch_size=max(1, self.batch_size * self.clip_length_frames // span),
+            decoder=self.decoder,
+            isolate_decoding=self.isolate_decoding,
+            **self._options,
+        )
 
     def training_dataset(self, index: ShardIndex) -> TrajectoryDataset:
         """Returns windows with random starts."""

@@ -100,6 +100,10 @@ class LatentWindows(L.LightningDataModule):
         """Skipped trajectories."""
         return self.trajectories.skips
 
+    def every_frame(self) -> L.LightningDataModule:
+        """Returns the trajectories with every recorded frame, not encoded."""
+        return self.trajectories.every_frame()
+
     def describe(self) -> str:
         """Returns one line for the start of a run."""
         return (

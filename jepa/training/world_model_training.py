@@ -30,6 +30,9 @@ class WorldModelTraining(DynamicsTraining):
         latents: what the encoder's patch tokens become. None: `PatchTokens`.
         objective: compares imagined with real latents. None: `RolloutL1`.
         fit_batches: batches of the training data that `SlowFeatures` are fitted to.
+        fits_every_frame: fit them to every recorded frame, not to those that training takes, every
+            so many. What is slow is smooth only where neighbours are near: in PointMaze, fitted to
+            frames .25 s apart, all features but three were about equally fast (docs/log.md).
         options: see `jepa.training.dynamics_training.DynamicsTraining`.
 
     Raises:
@@ -43,6 +46,7 @@ class WorldModelTraining(DynamicsTraining):
         latents: LatentSpace | None = None,
         objective: Objective | None = None,
         fit_batches: int = 32,
+        fits_every_frame: bool = False,
         **options: Any,  # noqa: ANN401 - those of DynamicsTraining, which refuses all others
     ) -> None:
         super().__init__(
@@ -57,6 +61,7 @@ class WorldModelTraining(DynamicsTraining):
                 "frozen here: take PatchTokens or SlowFeatures, or JointTraining"
             )
         self.encoder_folder, self.fit_batches = encoder, fit_batches
+        self.fits_every_frame = fits_every_frame
 
     def make_encoder(self) -> FrameEncoder:
         """Loads the frozen encoder."""
@@ -83,7 +88,7 @@ class WorldModelTraining(DynamicsTraining):
     def fit_slow_features(self, latents: SlowFeatures) -> None:
         """Fits slow features to the first batches of the training data, on all ranks alike."""
         moments: FrameMoments | None = None
-        loader = self._datamodule.train_dataloader()
+        loader = self._frames_to_fit().train_dataloader()
         for _, batch in zip(range(self.fit_batches), loader, strict=False):
             batch = self.trainer.strategy.batch_to_device(batch)
             features = latents.flatten(self.patches(batch))
@@ -95,6 +100,19 @@ class WorldModelTraining(DynamicsTraining):
         for name in ("mean", "projection", "speed"):  # rank 0 decides
             value = getattr(latents, name)
             value.copy_(self.trainer.strategy.broadcast(value.cpu()))
+
+    def _frames_to_fit(self) -> Any:  # noqa: ANN401 - a datamodule, see `_datamodule`
+        if not self.fits_every_frame:
+            return self._datamodule
+        if not hasattr(self._datamodule, "every_frame"):
+            raise ValueError(
+                f"fits_every_frame needs trajectories, got {type(self._datamodule).__name__}; "
+                "leave it out, or train on a TrajectoryDataModule"
+            )
+        finer = self._datamodule.every_frame()
+        finer.trainer = self.trainer  # says which part of them is this rank's
+        finer.setup("fit")
+        return finer
 
     def trained_modules(self) -> list[nn.Module]:
         """What the optimizer changes: the dynamics."""

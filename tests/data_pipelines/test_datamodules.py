@@ -226,6 +226,21 @@ def test_joined_actions_come_with_their_own_meaning_and_statistics(
     assert data.action_windows.steps_per_action == 2
 
 
+@pytest.mark.parametrize(
+    "taken", [{"frame_stride": 2, "windows_per_trajectory": 3}, {"frames_per_second": 5}]
+)
+def test_the_same_trajectories_come_with_every_recorded_frame(trajectory_folder, taken):
+    data = TrajectoryDataModule(
+        str(trajectory_folder), 5, image_size=16, batch_size=6, actions="concatenate", seed=3,
+        **taken,
+    )  # fmt: skip
+    every = data.every_frame()
+    batches = list(every.train_dataloader())
+    assert [tuple(batch.frames.shape[:3]) for batch in batches] == [(3, 3, 9)] * 2
+    assert [batch.actions.shape for batch in batches] == [(3, 8, 1)] * 2
+    assert len({key for batch in batches for key in batch.keys}) == 6 and every.seed == 3
+
+
 def test_windows_longer_than_all_trajectories_are_refused_at_the_start(trajectory_folder):
     data = TrajectoryDataModule(
         str(trajectory_folder),

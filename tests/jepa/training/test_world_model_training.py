@@ -186,6 +186,31 @@ def test_slow_features_see_all_of_the_batches_that_are_asked_for(
     assert (seen[0].num_frames, seen[0].num_changes) == (3 * 32 * 5, 3 * 32 * 4)
 
 
+@pytest.mark.parametrize("is_encoded_once", [False, True])
+def test_slow_features_may_see_every_recorded_frame_where_training_takes_every_third(
+    make_model, make_trainer, trajectory_shards, encoder_folder, monkeypatch, is_encoded_once
+):
+    data = TrajectoryDataModule(
+        trajectory_shards, 4, image_size=32, batch_size=3, frame_stride=3, actions="concatenate"
+    )
+    if is_encoded_once:
+        data = LatentWindows(data, encoder_folder, window_frames=4, batch_size=3)
+    seen, fit = [], SlowFeatures.fit
+    monkeypatch.setattr(SlowFeatures, "fit", lambda *args: (seen.append(args[1]), fit(*args)))
+    for every in (False, True):
+        model = make_model(latents=slow_features(), fit_batches=2, fits_every_frame=every)
+        make_trainer(1).fit(model, data)
+    taken, recorded = seen
+    assert (taken.num_frames, taken.num_changes) == (2 * 3 * 4, 2 * 3 * 3)
+    assert (recorded.num_frames, recorded.num_changes) == (2 * 10, 2 * 9)  # windows as long
+
+
+def test_a_mixture_has_not_every_recorded_frame(make_model, make_stream, make_trainer):
+    data = MixtureDataModule([make_stream(), make_stream()], [1, 2], batch_size=6)
+    with pytest.raises(ValueError, match="fits_every_frame needs trajectories, got MixtureData"):
+        make_trainer(1).fit(make_model(latents=slow_features(), fits_every_frame=True), data)
+
+
 class AddingWorld(torch.nn.Module):
     """Stands for a world model: latents are numbers that actions add to."""
 
