@@ -140,6 +140,15 @@ def load_world_model(folder: str | Path) -> LatentWorldModel:
     return model
 
 
+def holds_world_model(folder: str | Path) -> bool:
+    """Returns whether a folder, or the run folder around it, holds a world model."""
+    folder = resolve_checkpoint(folder)
+    return any(
+        (place / CONFIG).is_file() and read_config(place).get("model") == "LatentWorldModel"
+        for place in (folder, folder / KINDS["LatentWorldModel"])
+    )
+
+
 def describe(model: AnyModel) -> dict[str, Any]:
     """Returns the config from which `build_model` makes the same architecture."""
     kind = type(model).__name__

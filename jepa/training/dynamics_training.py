@@ -7,9 +7,9 @@ learns with the dynamics (`joint_training`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as L
 import torch
@@ -34,9 +34,23 @@ from jepa.training.bagging import drawn_rows, draws
 from jepa.training.latent_windows import LatentBatch
 from jepa.training.optimization import OptimizedModule
 from jepa.training.schedules import Schedule, WarmupCosine
+from jepa.training.starting_weights import flattened
+from jepa.training.starting_world_models import read_world_model, take_world_model
 from jepa.training.throughput import ThroughputMonitor
 
 Windows = TrajectoryBatch | LatentBatch
+
+
+class _Start(NamedTuple):
+    """What a run starts from.
+
+    Attributes:
+        world: its weights and scaling.
+        source: where it was read.
+    """
+
+    world: LatentWorldModel
+    source: str
 
 
 class DynamicsTraining(OptimizedModule):
@@ -66,7 +80,8 @@ class DynamicsTraining(OptimizedModule):
         noise_seed: of the noise, and of the members' draws of trajectories.
         state_weight: weight of the error of predicted states in the loss; at 1 it crowds out the
             latents, whose scale is smaller (docs/log.md).
-        normaliser: what states and actions are scaled by; see `ColumnScaling.of`.
+        normaliser: what states and actions are scaled by; see `ColumnScaling.of`. A run that starts
+            from a world model keeps its scaling.
         learning_rate: peak of the schedule.
         weight_decay: of matrices.
         schedule: of the learning rate. None: `WarmupCosine` down to 1 %.
@@ -125,6 +140,7 @@ class DynamicsTraining(OptimizedModule):
         self.action_noise_std, self.noise_seed = action_noise_std, noise_seed
         self.normaliser: Normaliser = normaliser
         self.world: LatentWorldModel | None = None
+        self._start: _Start | None = None
 
     def make_encoder(self) -> FrameEncoder:
         """Returns the encoder of the world model."""
@@ -141,17 +157,23 @@ class DynamicsTraining(OptimizedModule):
             return
         if self.device_mesh is not None:
             raise ValueError("world models are trained by strategy ddp; fsdp2 is for pretraining")
-        statistics = self._datamodule.statistics
         self.world = LatentWorldModel(
             self.make_encoder(),
             self.latents,
-            scaling=ColumnScaling.of(statistics, self.normaliser),
+            scaling=self._scaling(),
             uses_state=self.uses_state,
             dynamics=self._chosen[0],
             context_frames=self.context_frames,
             actions=self._action_columns(),
             trains_encoder=self.trains_encoder,
         )
+        if self._start is not None:
+            take_world_model(
+                self.world,
+                self._start.world,
+                source=self._start.source,
+                trains_encoder=self.trains_encoder,
+            )
         super().configure_model()
 
     def encode(self, batch: Windows) -> Tensor:
@@ -296,10 +318,29 @@ class DynamicsTraining(OptimizedModule):
         return self.objective(latents[:, :-1], latents[:, 1:]).total
 
     def start_from(self, path: Path, *, with_optimizer: bool = False) -> None:
-        """Raises: the data say what goes in, so other data make another model."""
-        raise ValueError(
-            "--from is for pretraining; a world model takes its weights by --ckpt_path"
-        )
+        """Takes weights and scaling of a world model, once the model is built.
+
+        Args:
+            path: see `jepa.training.starting_world_models.read_world_model`.
+            with_optimizer: refused.
+
+        Raises:
+            ValueError: if it is no world model. Another architecture, other actions or another
+                encoder are refused when the model is built.
+        """
+        self._start = _Start(read_world_model(path, with_optimizer=with_optimizer), str(path))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the scaling, which may be that of a world model that the run started from."""
+        checkpoint["scaling"] = self._world.config["scaling"]
+        super().on_save_checkpoint(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on with the checkpoint's scaling."""
+        super().on_load_checkpoint(checkpoint)
+        if "scaling" in checkpoint:
+            self._world.config["scaling"] = checkpoint["scaling"]
+            self._world.make_scaling()
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Speed is always measured."""
@@ -320,7 +361,7 @@ class DynamicsTraining(OptimizedModule):
             names = ("dim", "depth", "num_heads")
             described |= {name: dynamics.config[name] for name in names}
         else:
-            described |= {"name": type(dynamics).__name__, **_flat(dynamics.config)}
+            described |= {"name": type(dynamics).__name__, **flattened(dynamics.config)}
         return {
             "latents": {"name": type(latents).__name__, **latents.config},
             "dynamics": described,
@@ -354,6 +395,21 @@ class DynamicsTraining(OptimizedModule):
                 "data_pipelines.datamodules.TrajectoryDataModule"
             )
         return datamodule
+
+    def _scaling(self) -> ColumnScaling:
+        """Returns that of the data, or of the world model that the run starts from."""
+        statistics = self._datamodule.statistics
+        if self._start is None:
+            return ColumnScaling.of(statistics, self.normaliser)
+        theirs = ColumnScaling(**self._start.world.config["scaling"])
+        for kind in ("state", "action"):
+            found, wanted = (len(getattr(one, f"{kind}_mean")) for one in (theirs, statistics))
+            if found != wanted:
+                raise ValueError(
+                    f"{self._start.source} has {found} {kind} columns, the data {wanted}: "
+                    "it goes on with the columns that it was trained with"
+                )
+        return theirs
 
     def _action_columns(self) -> ActionColumns:
         """Returns what an action of the data's windows means."""
@@ -389,17 +445,6 @@ def _alone(predict: Callable[..., Prediction]) -> Callable[..., Prediction]:
         return predict(*windows, **options).map(lambda part: part.unsqueeze(0))
 
     return as_one_member
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns settings of settings as one level, named by their way: {"trunk.dim": 96}."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def _refuse_wrong_rollouts(

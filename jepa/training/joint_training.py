@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from jepa.checkpoints.native import load_encoder, save_encoder
+from jepa.checkpoints.native import find_model, holds_world_model, load_encoder, save_encoder
 from jepa.models import VideoEncoder
 from jepa.models.conv_encoder import ConvEncoder
 from jepa.models.latents import LatentSpace, PooledTokens
@@ -158,17 +158,20 @@ class JointTraining(DynamicsTraining):
         return {"encoder": self.encoder.config, **super().architecture}
 
     def start_from(self, path: Path, *, with_optimizer: bool = False) -> None:
-        """Takes the weights of a pretrained encoder; all else starts anew.
+        """Takes the weights of a world model, or of a pretrained encoder, and all else anew.
 
         Raises:
-            ValueError: if it is another encoder, or something else than a folder.
+            ValueError: if it is another encoder, or something else than a folder or a name.
         """
-        if with_optimizer or not path.is_dir():
+        if with_optimizer or path.suffix == ".ckpt":
             raise ValueError(
-                f"--from takes the folder of an encoder here, got {path}; a run of this recipe "
-                "goes on by --ckpt_path"
+                f"--from takes the folder of a world model or an encoder here, got {path}; a run "
+                "of this recipe goes on by --ckpt_path"
             )
-        theirs = load_encoder(path)
+        if holds_world_model(path):
+            super().start_from(path)
+            return
+        theirs = load_encoder(find_model(path))
         refuse_another_architecture(
             {"encoder": theirs.config},
             {"encoder": self.encoder.config},

@@ -116,6 +116,17 @@ def refuse_other_weights(
             )
 
 
+def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns settings of settings as one level, named by their way: {"trunk.dim": 96}."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flattened(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
 def _as_lists(value: object) -> object:
     """Tuples come back from files as lists."""
     return [_as_lists(one) for one in value] if isinstance(value, (list, tuple)) else value

@@ -330,7 +330,7 @@ def test_a_run_may_start_from_a_pretrained_encoder(tmp_path):
     other = VideoEncoder(**trained.config | {"depth": 2})
     with pytest.raises(ValueError, match=r"has encoder.depth=2, the config encoder.depth=1"):
         model.start_from(save_encoder(other, tmp_path / "deeper"))
-    with pytest.raises(ValueError, match=r"--from takes the folder of an encoder here, got .*ckpt"):
+    with pytest.raises(ValueError, match=r"--from takes the folder of a world model or an encoder"):
         model.start_from(tmp_path / "last.ckpt")
 
 
