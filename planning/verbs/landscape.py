@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from planning.verbs.action_options import add_action_options, limits_of
 from planning.verbs.cost_options import add_cost_options, asked_costs_of
-from planning.verbs.number_options import MAX_CELLS, at_most
+from planning.verbs.number_options import MAX_CELLS, MAX_HELD_STEPS, at_most
 from planning.verbs.options import (
     add_config_option,
     add_environment_options,
@@ -42,7 +42,10 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     add_precision_options(verb)
     add_action_options(verb)
     add_cost_options(verb)
-    verb.add_argument("--steps", type=int, default=4, help="how long the action is held; 1: once")
+    verb.add_argument(
+        "--steps", type=at_most(MAX_HELD_STEPS), default=4,
+        help="how long the action is held; 1: once",
+    )  # fmt: skip
     verb.add_argument("--cells", type=at_most(MAX_CELLS), default=21, help="along each axis")
     verb.add_argument("--axes", help="names of two action dimensions, for example dx,dy")
     verb.add_argument("--out", type=Path, default=Path("runs/plan"), help="folder of the results")

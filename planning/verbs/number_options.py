@@ -8,6 +8,7 @@ from collections.abc import Callable
 # torch and NumPy take 64 bits; of an evaluation, task i has the seed + i.
 MAX_SEED = 2**63 - 1
 MAX_SAMPLES = 1_000_000  # sequences of a round: as much as any planner of the field, a hundredfold
+MAX_HELD_STEPS = 1000  # of the environment: a landscape imagines and simulates each of them
 MAX_CELLS = 201  # along each axis: 40,401 rollouts
 
 

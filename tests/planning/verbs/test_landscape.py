@@ -85,6 +85,7 @@ def test_a_fault_of_ours_is_not_called_a_flat_landscape(look, monkeypatch):
         (["--axes", "dx"], "--axes must be two of dx, dy"),
         (["--cells", "2"], "num_cells at least 3"),
         (["--steps", "0"], "num_steps must be at least 1"),
+        (["--steps", "100000000"], "--steps: must be at most 1,000, got '100000000'"),  # for hours
         (["--threads", "-1"], "--threads must be from 1 to 1024, got -1"),
         (["--device", "foo"], "--device 'foo' cannot be used here"),
     ],
