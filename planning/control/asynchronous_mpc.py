@@ -25,7 +25,14 @@ from planning.control.goal_pursuit import WITHIN_ONE_STEP, ArrivalRule, CostMake
 from planning.control.motion import Motion, StalePolicy
 from planning.control.mpc import PlanRecord, goal_distance, joined_spec
 from planning.control.plan_worker import ImprovingFuture, PlanWorker
-from planning.control.planning_ahead import Answer, PlanningAhead, PlanRequest, SeenFrame
+from planning.control.planning_ahead import (
+    Answer,
+    PlanningAhead,
+    PlanRequest,
+    SeenFrame,
+    Submit,
+    Work,
+)
 from planning.control.recent_past import RecentPast
 from planning.latent_world import LatentWorld
 from planning.safety.observations import refuse_no_observation
@@ -35,10 +42,6 @@ logger = logging.getLogger(__name__)
 
 REMEMBERED_DURATIONS = 5
 CLOSING_SECONDS = 5.0
-
-
-Work = Callable[[PlanRequest], Answer]
-Submit = Callable[[Work, PlanRequest], "Future[Answer]"]
 
 
 @dataclass

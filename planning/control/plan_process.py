@@ -15,7 +15,7 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from multiprocessing.connection import Connection
@@ -34,6 +34,7 @@ from planning.control.planning_ahead import (
     Flag,
     PlanningAhead,
     PlanRequest,
+    Submit,
 )
 from planning.latent_world import LatentWorld
 from planning.safety.safe_stop import SafeStop
@@ -210,6 +211,21 @@ class PlanProcess:
         status = self._child.exitcode or 0
         end = f"signal {-status}" if status < 0 else f"status {status}"
         return SafeStop("planner", f"its process died ({end})")
+
+
+@contextlib.contextmanager
+def worker_of(recipe: PlannerRecipe | None) -> Iterator[Submit | None]:
+    """Yields what hands requests to a planner's process, once it is ready; None for no recipe.
+
+    Raises:
+        SafeStop: if the planner cannot be made.
+    """
+    if recipe is None:
+        yield None
+        return
+    with PlanProcess(recipe) as process:
+        process.wait_until_ready()
+        yield process.submit
 
 
 class _Told(NamedTuple):

@@ -8,6 +8,7 @@ those that were seen and of those that were imagined, in this order.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -77,6 +78,10 @@ class Answer(NamedTuple):
     has_arrived: bool
     seconds: float
     reached_distance: float
+
+
+Work = Callable[[PlanRequest], Answer]
+Submit = Callable[[Work, PlanRequest], "Future[Answer]"]  # hands a request to a worker
 
 
 class Flag(Protocol):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -12,7 +11,7 @@ import torch
 
 from planning.actions.space import ActionSpec
 from planning.actions.standstill import standing_still
-from planning.control.asynchronous_mpc import AsynchronousPolicy, LatenessCount, Submit
+from planning.control.asynchronous_mpc import AsynchronousPolicy, LatenessCount
 from planning.control.goal_pursuit import WITHIN_ONE_STEP, ArrivalRule, CostMaker
 from planning.control.metronome import Metronome
 from planning.control.motion import StalePolicy
@@ -24,7 +23,7 @@ from planning.control.mpc import (
     joined_spec,
     run_episode,
 )
-from planning.control.plan_process import PlannerRecipe, PlanProcess
+from planning.control.plan_process import PlannerRecipe, worker_of
 from planning.costs import Reduction
 from planning.goal_images import ImageGoal
 from planning.latent_world import LatentWorld
@@ -196,15 +195,8 @@ def _synchronous(
     def stop_action() -> np.ndarray:
         return standing_still(spec, last=policy.last_action, standstill=standstill)
 
-    episode = run_episode(
-        environment,
-        policy,
-        start=goals.start,
-        goal=goals.state,
-        generator=np.random.default_rng(settings.seed),
-        has_arrived=policy.has_arrived if goals.state is None else None,
-        stop_action=stop_action if has_standstill else None,
-    )
+    stop = stop_action if has_standstill else None
+    episode = _play(environment, policy, goals, seed=settings.seed, stop_action=stop)
     judged = _judged(policy, episode, goals)
     return Outcome(episode, *judged, steps_per_action=world.action_steps.num_steps)
 
@@ -222,7 +214,7 @@ def _asynchronous(
     period_seconds, cost_of = metronome.period_seconds, settings.cost_of
     recipe = _recipe_of(world, planner, environment, goals, settings, arrival, period_seconds)
     with (
-        _worker_of(recipe) as submit,
+        worker_of(recipe) as submit,
         AsynchronousPolicy(
             world,
             planner,
@@ -239,16 +231,10 @@ def _asynchronous(
             submit=submit,
         ) as policy,
     ):
-        episode = run_episode(
-            environment,
-            policy,
-            start=goals.start,
-            goal=goals.state,
-            generator=np.random.default_rng(settings.seed),
-            has_arrived=policy.has_arrived if goals.state is None else None,
-            pace=metronome.wait,
-            stop_action=policy.stop_action,
-        )
+        episode = _play(
+            environment, policy, goals,
+            seed=settings.seed, pace=metronome.wait, stop_action=policy.stop_action,
+        )  # fmt: skip
     judged = _judged(policy, episode, goals)
     per_action = world.action_steps.num_steps
     return Outcome(episode, *judged, policy.lateness, metronome.num_late, per_action)
@@ -285,15 +271,26 @@ def _goal_frame(environment: Environment, goals: Goals, *, seed: int) -> np.ndar
     return environment.goal.frame
 
 
-@contextmanager
-def _worker_of(recipe: PlannerRecipe | None) -> Iterator[Submit | None]:
-    """Yields what hands requests to the planner's process, once it is ready to plan."""
-    if recipe is None:
-        yield None
-        return
-    with PlanProcess(recipe) as process:
-        process.wait_until_ready()
-        yield process.submit
+def _play(
+    environment: Environment,
+    policy: PlanningPolicy | AsynchronousPolicy,
+    goals: Goals,
+    *,
+    seed: int,
+    pace: Callable[[], None] | None = None,
+    stop_action: Callable[[], np.ndarray] | None = None,
+) -> EpisodeRecord:
+    """Plays one episode; of a goal image, the policy says when it is reached."""
+    return run_episode(
+        environment,
+        policy,
+        start=goals.start,
+        goal=goals.state,
+        generator=np.random.default_rng(seed),
+        has_arrived=policy.has_arrived if goals.state is None else None,
+        pace=pace,
+        stop_action=stop_action,
+    )
 
 
 def _action_before(spec: ActionSpec, standstill: Sequence[float] | None) -> np.ndarray | None:
