@@ -489,14 +489,15 @@ class TrajectoryDataModule(ShardDataModule):
     def every_frame(self) -> TrajectoryDataModule:
         """Returns the same trajectories in windows that last as long, with every recorded frame.
 
-        A batch has about as many frames.
+        A batch has about as many frames, of no trajectory twice.
         """
-        span = self.action_windows.span
+        span, most = self.action_windows.span, sum(self.index.samples_per_shard) // self._world_size
+        batch_size = min(self.batch_size * self.clip_length_frames // span, most)
         return TrajectoryDataModule(
             self.shards,
             span,
             image_size=self.image_size,
-            batch_size=max(1, self.batch_size * self.clip_length_frames // span),
+            batch_size=max(1, batch_size),
             decoder=self.decoder,
             isolate_decoding=self.isolate_decoding,
             **self._options,

@@ -174,6 +174,7 @@ class DynamicsTraining(OptimizedModule):
                 source=self._start.source,
                 trains_encoder=self.trains_encoder,
             )
+            self._start = None  # its memory is needed
         super().configure_model()
 
     def encode(self, batch: Windows) -> Tensor:

@@ -101,7 +101,16 @@ class LatentWindows(L.LightningDataModule):
         return self.trajectories.skips
 
     def every_frame(self) -> L.LightningDataModule:
-        """Returns the trajectories with every recorded frame, not encoded."""
+        """Returns the trajectories with every recorded frame, not encoded.
+
+        Raises:
+            ValueError: if they come from elsewhere than from a `TrajectoryDataModule`.
+        """
+        if not hasattr(self.trajectories, "every_frame"):
+            raise ValueError(
+                "every recorded frame can be had of a TrajectoryDataModule, not of a "
+                f"{type(self.trajectories).__name__}; leave fits_every_frame out"
+            )
         return self.trajectories.every_frame()
 
     def describe(self) -> str:

@@ -65,7 +65,12 @@ def warn_of_untrained(parts: Sequence[nn.Module], source: Path) -> None:
 
 
 def refuse_another_architecture(
-    theirs: Architecture | None, ours: Architecture, *, source: str, may_differ: bool = False
+    theirs: Architecture | None,
+    ours: Architecture,
+    *,
+    source: str,
+    may_differ: bool = False,
+    is_start: bool = False,
 ) -> None:
     """Raises if the weights are those of a model with other settings.
 
@@ -74,6 +79,7 @@ def refuse_another_architecture(
         ours: settings of the configured model.
         source: of the weights, for the message.
         may_differ: let the size of clips be another one.
+        is_start: a new run starts from the weights already, so that is no way out.
 
     Raises:
         ValueError: naming the first setting that differs.
@@ -86,7 +92,7 @@ def refuse_another_architecture(
                 continue
             way_out = (
                 "--from starts a new run from its weights"
-                if is_free
+                if is_free and not is_start
                 else "the config has to describe the same model"
             )
             raise ValueError(

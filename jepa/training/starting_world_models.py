@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from jepa.checkpoints.native import load_world_model
 from jepa.models.world_model import LatentWorldModel
@@ -21,7 +22,7 @@ from jepa.training.starting_weights import (
 
 # What the data say, and what a run may choose anew; all else is the architecture.
 FREE_SETTINGS = ("scaling", "actions", "context_frames")
-SAME_ACTIONS = ("names", "units", "mode", "reduction", "num_steps")
+SAME_ACTIONS = ("names", "units", "frames_per_second", "mode", "reduction", "num_steps")
 
 
 def read_world_model(path: Path, *, with_optimizer: bool) -> LatentWorldModel:
@@ -57,19 +58,24 @@ def take_world_model(
     Raises:
         ValueError: naming what differs: a setting, a weight, what an action means, the encoder.
     """
-    refuse_another_architecture(_described(theirs), _described(ours), source=source)
+    refuse_another_architecture(_described(theirs), _described(ours), source=source, is_start=True)
     _refuse_other_actions(ours, theirs, source=source)
     weights = theirs.state_dict()
     refuse_other_weights(weights, ours.state_dict(), source=source)
     if not trains_encoder:
         own = {k: v for k, v in ours.state_dict().items() if k.startswith("encoder.")}
-        changed = [name for name, value in own.items() if not torch.equal(value, weights[name])]
+        changed = [name for name, value in own.items() if not _is_same(value, weights[name])]
         if changed:
             raise ValueError(
                 f"{source} sees through another encoder than the config's: {len(changed)} of its "
                 f"weights differ, {changed[0]} for one; give model.encoder the one it has"
             )
     ours.load_state_dict(weights)
+
+
+def _is_same(own: Tensor, value: Tensor) -> bool:
+    """Compares where and as exactly as this run has it."""
+    return torch.equal(own, value.to(own))
 
 
 def _described(model: LatentWorldModel) -> Mapping[str, Mapping[str, Any]]:

@@ -60,6 +60,11 @@ class WorldModelTraining(DynamicsTraining):
                 f"{type(self.latents).__name__} are learned together with the encoder, which is "
                 "frozen here: take PatchTokens or SlowFeatures, or JointTraining"
             )
+        if fits_every_frame and not isinstance(self.latents, SlowFeatures):
+            raise ValueError(
+                f"fits_every_frame is of SlowFeatures; {type(self.latents).__name__} are fitted to "
+                "nothing: leave it out"
+            )
         self.encoder_folder, self.fit_batches = encoder, fit_batches
         self.fits_every_frame = fits_every_frame
 
@@ -106,8 +111,8 @@ class WorldModelTraining(DynamicsTraining):
             return self._datamodule
         if not hasattr(self._datamodule, "every_frame"):
             raise ValueError(
-                f"fits_every_frame needs trajectories, got {type(self._datamodule).__name__}; "
-                "leave it out, or train on a TrajectoryDataModule"
+                "every recorded frame can be had of a TrajectoryDataModule, not of a "
+                f"{type(self._datamodule).__name__}; leave fits_every_frame out"
             )
         finer = self._datamodule.every_frame()
         finer.trainer = self.trainer  # says which part of them is this rank's

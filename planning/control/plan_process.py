@@ -97,7 +97,8 @@ class PlanProcess:
 
     Args:
         recipe: of the planner.
-        give_up_seconds: a search that takes longer is ended: the process is killed.
+        give_up_seconds: a search that tells of no better plan for so long is ended: the process is
+            killed.
 
     Raises:
         ValueError: if the time is not positive.
@@ -114,7 +115,8 @@ class PlanProcess:
         self._numbers = itertools.count()
         arguments = (recipe, theirs, self._called_off)
         self._child = context.Process(target=_serve, args=arguments, daemon=True)
-        self._child.start()
+        with _without_interrupts():
+            self._child.start()
         theirs.close()
         self._is_ready = self._has_given_up = False
         self._worker: PlanWorker[PlanRequest, Answer] = PlanWorker()
@@ -176,17 +178,26 @@ class PlanProcess:
         on_better: Callable[[Answer], None],
     ) -> Answer:
         """Returns the last answer to what is asked, and tells of those before."""
+        try:
+            with self._given_up_after(seconds):
+                if asked is not None:
+                    self._pipe.send(asked)
+                told = self._received()
+            while not told.is_last:
+                on_better(told.answer)
+                with self._given_up_after(seconds):
+                    told = self._received()
+            return told.answer
+        except (EOFError, OSError):
+            raise self._death(seconds) from None
+
+    @contextlib.contextmanager
+    def _given_up_after(self, seconds: float) -> Iterator[None]:
         timer = threading.Timer(seconds, self._give_up)
         timer.daemon = True
         timer.start()
         try:
-            if asked is not None:
-                self._pipe.send(asked)
-            while not (told := self._received()).is_last:
-                on_better(told.answer)
-            return told.answer
-        except (EOFError, OSError):
-            raise self._death(seconds) from None
+            yield
         finally:
             timer.cancel()
 
@@ -214,8 +225,27 @@ class PlanProcess:
 
 
 @contextlib.contextmanager
-def worker_of(recipe: PlannerRecipe | None) -> Iterator[Submit | None]:
+def _without_interrupts() -> Iterator[None]:
+    """Lets a process begin deaf to Ctrl-C, which is for the loop; it ends the process."""
+    if not hasattr(signal, "pthread_sigmask"):  # not POSIX
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def worker_of(
+    recipe: PlannerRecipe | None, *, give_up_seconds: float | None = None
+) -> Iterator[Submit | None]:
     """Yields what hands requests to a planner's process, once it is ready; None for no recipe.
+
+    Args:
+        recipe: of the planner.
+        give_up_seconds: see `PlanProcess`. None: its default, and no less than twice the deadline.
 
     Raises:
         SafeStop: if the planner cannot be made.
@@ -223,7 +253,9 @@ def worker_of(recipe: PlannerRecipe | None) -> Iterator[Submit | None]:
     if recipe is None:
         yield None
         return
-    with PlanProcess(recipe) as process:
+    if give_up_seconds is None:
+        give_up_seconds = max(GIVE_UP_SECONDS, 2 * (recipe.deadline_seconds or 0.0))
+    with PlanProcess(recipe, give_up_seconds=give_up_seconds) as process:
         process.wait_until_ready()
         yield process.submit
 

@@ -70,6 +70,8 @@ class RunSettings:
         load_world: loads the world model in a process of the planner's own, see `PlanProcess`; of
             an asynchronous run. None: a thread of this process plans. What it is, and the cost,
             are sent there.
+        give_up_seconds: a planner's process that tells of no better plan for so long is ended.
+            None: 10 s, or twice the deadline if that is longer.
         standstill: (action_dim,), the action that stands still; None: zero. Choices have no zero,
             nor have binary grippers that have not been told anything yet. Where `max_change` limits
             actions, the first one is near to it: the robot is taken to stand still before.
@@ -86,12 +88,15 @@ class RunSettings:
     stale: StalePolicy = "continue"
     period_seconds: float | None = None
     load_world: Callable[[], LatentWorld] | None = None
+    give_up_seconds: float | None = None
     standstill: tuple[float, ...] | None = None
     limits: RobotLimits | None = None
 
     def __post_init__(self) -> None:
         if self.load_world is not None and not self.is_asynchronous:
             raise ValueError("load_world is of asynchronous runs only: set is_asynchronous, too")
+        if self.give_up_seconds is not None and self.load_world is None:
+            raise ValueError("give_up_seconds is of a planner's process: set load_world, too")
 
 
 @dataclass(frozen=True)
@@ -214,7 +219,7 @@ def _asynchronous(
     period_seconds, cost_of = metronome.period_seconds, settings.cost_of
     recipe = _recipe_of(world, planner, environment, goals, settings, arrival, period_seconds)
     with (
-        worker_of(recipe) as submit,
+        worker_of(recipe, give_up_seconds=settings.give_up_seconds) as submit,
         AsynchronousPolicy(
             world,
             planner,
@@ -266,7 +271,16 @@ def _recipe_of(
 
 
 def _goal_frame(environment: Environment, goals: Goals, *, seed: int) -> np.ndarray:
-    """Returns the picture of a goal's state, as the run will begin."""
+    """Returns the picture of a goal's state, as the run will begin.
+
+    Raises:
+        ValueError: if the environment drives hardware, which is not moved for a picture.
+    """
+    if getattr(environment, "drives_hardware", False):
+        raise ValueError(
+            f"{environment.name} drives hardware: a planner's process needs the goal image before "
+            "anything moves; give it (--goal), or let a thread plan (without --planner-process)"
+        )
     environment.reset(np.random.default_rng(seed), start=goals.start, goal=goals.state)
     return environment.goal.frame
 

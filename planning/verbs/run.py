@@ -58,6 +58,7 @@ distance below one typical step (--reached-distance says another). Exit code: 0 
 reached, 1 it was not, 2 the input is no good, 3 a fault of ours."""
 PICTURES = ("episode.gif", "landscape.png")
 PERIOD_RANGE_MS = (0.1, 60_000.0)
+GIVE_UP_RANGE_SECONDS = (0.1, 3600.0)
 LANDSCAPE_STEPS = 4  # that an action is held in landscape.png
 
 
@@ -94,6 +95,11 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument(
         "--planner-process", action="store_true",
         help="with --async: plan in a process of its own, which tells of its best plan so far",
+    )  # fmt: skip
+    verb.add_argument(
+        "--give-up-seconds", type=float,
+        help="with --planner-process: end it where it tells of no better plan for so long "
+        "(default: 10, or twice the deadline)",
     )  # fmt: skip
     verb.add_argument(
         "--stale", choices=("continue", "hold", "zero"),
@@ -164,6 +170,7 @@ def _prepare(arguments: argparse.Namespace) -> _Prepared:
 
     planner, asked_costs = planner_of(arguments), asked_costs_of(arguments)
     settings, arrival = _settings(arguments, planner), _arrival(arguments)
+    _refuse_wrong_patience(arguments)
     limits_of(arguments)
     robot_limits = RobotLimits.load(arguments.robot_limits) if arguments.robot_limits else None
     torch.set_num_threads(threads_of(arguments))
@@ -181,7 +188,11 @@ def _prepare(arguments: argparse.Namespace) -> _Prepared:
     cost_of = terms.cost_of(planner.horizon)
     settings = replace(settings, cost_of=cost_of, standstill=standstill, limits=robot_limits)
     if arguments.planner_process:
-        settings = replace(settings, load_world=world_loader_of(arguments))
+        settings = replace(
+            settings,
+            load_world=world_loader_of(arguments),
+            give_up_seconds=arguments.give_up_seconds,
+        )
     return _Prepared(world, planner, environment, goals, terms, settings, arrival)
 
 
@@ -263,6 +274,19 @@ def _period_of(arguments: argparse.Namespace) -> float | None:
         if value is not None and not arguments.is_asynchronous:
             raise ValueError(f"{option} is of --async runs only; add --async, or leave it out")
     return None if period is None else period / 1e3
+
+
+def _refuse_wrong_patience(arguments: argparse.Namespace) -> None:
+    """Raises ValueError if a time is out of range, or nobody is waited for."""
+    seconds, (low, high) = arguments.give_up_seconds, GIVE_UP_RANGE_SECONDS
+    if seconds is None:
+        return
+    if not low <= seconds <= high:
+        raise ValueError(f"--give-up-seconds must be from {low:g} to {high:g}, got {seconds:g}")
+    if not arguments.planner_process:
+        raise ValueError(
+            "--give-up-seconds is of --planner-process only; add that, or leave it out"
+        )
 
 
 def _arrival(arguments: argparse.Namespace) -> ArrivalRule:

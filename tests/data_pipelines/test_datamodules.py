@@ -241,6 +241,16 @@ def test_the_same_trajectories_come_with_every_recorded_frame(trajectory_folder,
     assert len({key for batch in batches for key in batch.keys}) == 6 and every.seed == 3
 
 
+def test_a_batch_of_every_recorded_frame_holds_no_trajectory_twice(trajectory_folder):
+    """Seen to fail without the bound: "6 samples < global batch 12"."""
+    data = TrajectoryDataModule(
+        str(trajectory_folder), 5, image_size=16, batch_size=24, windows_per_trajectory=4,
+        frame_stride=2, actions="concatenate",
+    )  # fmt: skip
+    (batch,) = data.every_frame().train_dataloader()
+    assert len(set(batch.keys)) == 6
+
+
 def test_windows_longer_than_all_trajectories_are_refused_at_the_start(trajectory_folder):
     data = TrajectoryDataModule(
         str(trajectory_folder),

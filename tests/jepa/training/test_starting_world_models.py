@@ -1,5 +1,6 @@
 """A run that starts from a world model: fine-tuning."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from jepa.checkpoints.native import load_encoder, load_world_model, save_encoder
 from jepa.models.dynamics import GRU
 from jepa.models.latents import PooledTokens, SlowFeatures
 from jepa.training.joint_training import JointTraining
+from jepa.training.starting_world_models import take_world_model
 from jepa.training.world_model_training import WorldModelTraining
 
 SLOW = {"num_features": 4, "num_components": 8}
@@ -109,7 +111,7 @@ def test_it_learns_on_and_a_resumed_run_keeps_the_scaling(
         (
             "",
             {"frame_stride": 2, "actions": "repeat", "action_reduction": "mean"},
-            r"has actions\.mode=recorded, the data mode=repeat",
+            r"has actions\.frames_per_second=[\d.]+, the data frames_per_second=",
         ),
     ],
 )
@@ -125,6 +127,24 @@ def test_another_architecture_and_other_actions_are_refused(
     model.start_from(earlier)
     with pytest.raises(ValueError, match=expected):
         make_trainer(1).fit(model, data(**windows))
+
+
+def test_clips_of_another_size_are_another_model(joint, data, make_trainer, tmp_path):
+    """Seen to fail without `is_start`: the way out was to do what was just done."""
+    make_trainer(1).fit(joint(), data())
+    theirs = load_world_model(tmp_path)
+    ours = deepcopy(theirs)
+    ours.encoder.config["image_size"] = 64
+    with pytest.raises(ValueError, match=r"image_size=32, .*=64: the config has to describe"):
+        take_world_model(ours, theirs, source="it", trains_encoder=True)
+
+
+def test_weights_are_compared_as_exactly_as_the_run_has_them(frozen, data, make_trainer, tmp_path):
+    """Seen to fail with a comparison of all bits: under bf16-true every encoder was another one."""
+    make_trainer(1).fit(frozen(), data())
+    theirs = load_world_model(tmp_path)
+    ours = deepcopy(theirs).bfloat16()
+    take_world_model(ours, theirs, source="it", trains_encoder=False)
 
 
 def test_a_frozen_encoder_must_be_the_one_that_it_sees_through(

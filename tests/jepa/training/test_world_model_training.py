@@ -205,10 +205,22 @@ def test_slow_features_may_see_every_recorded_frame_where_training_takes_every_t
     assert (recorded.num_frames, recorded.num_changes) == (2 * 10, 2 * 9)  # windows as long
 
 
-def test_a_mixture_has_not_every_recorded_frame(make_model, make_stream, make_trainer):
-    data = MixtureDataModule([make_stream(), make_stream()], [1, 2], batch_size=6)
-    with pytest.raises(ValueError, match="fits_every_frame needs trajectories, got MixtureData"):
+@pytest.mark.parametrize("is_encoded_once", [False, True])
+def test_a_mixture_has_not_every_recorded_frame(
+    make_model, make_stream, make_trainer, encoder_folder, is_encoded_once
+):
+    data = MixtureDataModule(
+        [make_stream(), make_stream()], [1, 2], batch_size=6, steps_per_epoch=1
+    )
+    if is_encoded_once:
+        data = LatentWindows(data, encoder_folder, window_frames=4, batch_size=3)
+    with pytest.raises(ValueError, match="MixtureDataModule; leave"):
         make_trainer(1).fit(make_model(latents=slow_features(), fits_every_frame=True), data)
+
+
+def test_patch_tokens_are_fitted_to_nothing(make_model):
+    with pytest.raises(ValueError, match="fits_every_frame is of SlowFeatures; PatchTokens are"):
+        make_model(fits_every_frame=True)
 
 
 class AddingWorld(torch.nn.Module):

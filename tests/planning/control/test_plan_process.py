@@ -1,6 +1,7 @@
 """A planner in a process of its own tells of its best plan so far, and the loop uses it."""
 
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -84,6 +85,17 @@ def test_the_best_plan_so_far_is_there_while_the_search_goes_on_and_only_becomes
     for plan in plans:
         assert not plan.is_finished and len(plan.best_costs) == plan.iterations
         assert plan.cost == min(plan.best_costs) and plan.actions.isfinite().all()
+
+
+def test_a_search_that_tells_of_better_plans_may_take_longer_than_one_that_says_nothing():
+    """Seen to fail with one timer for a whole search: it was ended after 1.2 s."""
+    planner = replace(PLANNER, num_iterations=12)
+    recipe = PlannerRecipe(partial(SlowWorld, ROUND_SECONDS), planner, [GOAL], SPEC)
+    with PlanProcess(recipe, give_up_seconds=1.2) as process:
+        process.wait_until_ready()
+        began = time.monotonic()
+        answer = process.submit(lambda asked: None, request(0)).result(timeout=60)
+        assert answer.record.plan.is_finished and time.monotonic() - began > 2
 
 
 def test_who_takes_the_best_so_far_calls_off_the_search_and_may_ask_again_at_once():

@@ -255,6 +255,32 @@ class Robot:
         return time_step._replace(captured_seconds=captured)
 
 
+def test_a_robot_is_not_moved_for_the_picture_that_a_planners_process_needs(rooms, disc_position):
+    """Seen to fail without the refusal: it was reset for the picture."""
+    robot = Robot(rooms())
+    settings = RunSettings(is_asynchronous=True, load_world=lambda: None, limits=LIMITS)
+    with pytest.raises(
+        ValueError, match="drives hardware: a planner's process needs the goal image"
+    ):
+        run_to_goal(
+            PlaceWorld(disc_position), PLANNER, robot, Goals(state=GOAL, start=START),
+            settings=settings,
+        )  # fmt: skip
+    assert robot.num_resets == 0 and robot.sent == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"load_world": list}, "load_world is of asynchronous runs only"),
+        ({"give_up_seconds": 1.0}, "give_up_seconds is of a planner's process"),
+    ],
+)
+def test_settings_of_a_planners_process_are_of_no_use_without_one(settings, expected):
+    with pytest.raises(ValueError, match=expected):
+        RunSettings(**settings)
+
+
 @pytest.fixture(params=["state", "picture"])
 def robot_goals(request, picture):
     if request.param == "state":

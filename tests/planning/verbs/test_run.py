@@ -340,6 +340,8 @@ def test_a_result_whose_name_is_taken_by_a_folder_is_found_before_the_run(
         (["--stale", "hold"], "--stale is of --async runs only; add --async, or leave it out"),
         (["--period-ms", "50"], "--period-ms is of --async runs only; add --async"),
         (["--planner-process"], "--planner-process is of --async runs only; add --async"),
+        (["--give-up-seconds", "5"], "--give-up-seconds is of --planner-process only; add that"),
+        (["--give-up-seconds", "0"], "--give-up-seconds must be from 0.1 to 3600, got 0"),
         (["--reached-distance", "1"], "--reached-distance would decide nothing: with --goal-state"),
         (["--sub-goal-steps", "3"], "--sub-goal-steps needs at least 2 --goal, got 0"),
     ],
