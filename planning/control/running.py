@@ -156,8 +156,9 @@ def run_to_goal(
     if goals.state is None:
         assert goals.frames is not None
         environment = ImageGoal(environment, goals.frames[-1])
-    run = _asynchronous if settings.is_asynchronous else _synchronous
-    return run(world, planner, _guarded(environment, settings), goals, settings, arrival, on_plan)
+    guarded = _guarded(environment, settings)
+    run = _Run(world, planner, guarded, goals, settings, arrival, on_plan)
+    return run.while_acting() if settings.is_asynchronous else run.in_turns()
 
 
 def _guarded(environment: Environment, settings: RunSettings) -> Environment:
@@ -172,139 +173,124 @@ def _guarded(environment: Environment, settings: RunSettings) -> Environment:
     return environment
 
 
-def _synchronous(
-    world: LatentWorld,
-    planner: Planner,
-    environment: Environment,
-    goals: Goals,
-    settings: RunSettings,
-    arrival: ArrivalRule,
-    on_plan: Callable[[PlanRecord], None] | None,
-) -> Outcome:
-    spec, standstill = environment.action_spec, settings.standstill
-    policy = PlanningPolicy(
-        world,
-        planner,
-        execute_steps=settings.execute_steps,
-        reduction=settings.reduction,
-        cost_of=settings.cost_of,
-        goals=goals.frames,
-        arrival=arrival,
-        seed=settings.seed,
-        deadline_seconds=settings.deadline_seconds,
-        on_plan=on_plan,
-        previous_action=_action_before(spec, standstill),
-    )
-    has_standstill = spec.kind != "one_hot" or standstill is not None
+@dataclass(frozen=True)
+class _Run:
+    """One run, about to begin; see `run_to_goal`."""
 
-    def stop_action() -> np.ndarray:
-        return standing_still(spec, last=policy.last_action, standstill=standstill)
+    world: LatentWorld
+    planner: Planner
+    environment: Environment
+    goals: Goals
+    settings: RunSettings
+    arrival: ArrivalRule
+    on_plan: Callable[[PlanRecord], None] | None
 
-    stop = stop_action if has_standstill else None
-    episode = _play(environment, policy, goals, seed=settings.seed, stop_action=stop)
-    judged = _judged(policy, episode, goals)
-    return Outcome(episode, *judged, steps_per_action=world.action_steps.num_steps)
-
-
-def _asynchronous(
-    world: LatentWorld,
-    planner: Planner,
-    environment: Environment,
-    goals: Goals,
-    settings: RunSettings,
-    arrival: ArrivalRule,
-    on_plan: Callable[[PlanRecord], None] | None,
-) -> Outcome:
-    metronome = Metronome(settings.period_seconds or 1 / environment.frames_per_second)
-    period_seconds, cost_of = metronome.period_seconds, settings.cost_of
-    recipe = _recipe_of(world, planner, environment, goals, settings, arrival, period_seconds)
-    with (
-        worker_of(recipe, give_up_seconds=settings.give_up_seconds) as submit,
-        AsynchronousPolicy(
-            world,
-            planner,
-            stale=settings.stale,
+    def in_turns(self) -> Outcome:
+        """Plans, acts, and plans again."""
+        settings, spec = self.settings, self.environment.action_spec
+        standstill = settings.standstill
+        policy = PlanningPolicy(
+            self.world,
+            self.planner,
             execute_steps=settings.execute_steps,
-            cost_of=cost_of or goal_distance(settings.reduction),
-            goals=goals.frames,
-            arrival=arrival,
+            reduction=settings.reduction,
+            cost_of=settings.cost_of,
+            goals=self.goals.frames,
+            arrival=self.arrival,
             seed=settings.seed,
             deadline_seconds=settings.deadline_seconds,
-            period_seconds=period_seconds,
-            on_plan=on_plan,
-            standstill=settings.standstill,
-            submit=submit,
-        ) as policy,
-    ):
-        episode = _play(
-            environment, policy, goals,
-            seed=settings.seed, pace=metronome.wait, stop_action=policy.stop_action,
-        )  # fmt: skip
-    judged = _judged(policy, episode, goals)
-    per_action = world.action_steps.num_steps
-    return Outcome(episode, *judged, policy.lateness, metronome.num_late, per_action)
-
-
-def _recipe_of(
-    world: LatentWorld,
-    planner: Planner,
-    environment: Environment,
-    goals: Goals,
-    settings: RunSettings,
-    arrival: ArrivalRule,
-    period_seconds: float,
-) -> PlannerRecipe | None:
-    """Returns what the planner's process is made of; None if a thread of this one plans."""
-    if settings.load_world is None:
-        return None
-    return PlannerRecipe(
-        settings.load_world,
-        planner,
-        goals.frames or [_goal_frame(environment, goals, seed=settings.seed)],
-        joined_spec(world, environment, period_seconds=period_seconds),
-        cost_of=settings.cost_of or goal_distance(settings.reduction),
-        arrival=arrival,
-        seed=settings.seed,
-        deadline_seconds=settings.deadline_seconds,
-        num_threads=torch.get_num_threads(),
-    )
-
-
-def _goal_frame(environment: Environment, goals: Goals, *, seed: int) -> np.ndarray:
-    """Returns the picture of a goal's state, as the run will begin.
-
-    Raises:
-        ValueError: if the environment drives hardware, which is not moved for a picture.
-    """
-    if getattr(environment, "drives_hardware", False):
-        raise ValueError(
-            f"{environment.name} drives hardware: a planner's process needs the goal image before "
-            "anything moves; give it (--goal), or let a thread plan (without --planner-process)"
+            on_plan=self.on_plan,
+            previous_action=_action_before(spec, standstill),
         )
-    environment.reset(np.random.default_rng(seed), start=goals.start, goal=goals.state)
-    return environment.goal.frame
+        has_standstill = spec.kind != "one_hot" or standstill is not None
 
+        def stop_action() -> np.ndarray:
+            return standing_still(spec, last=policy.last_action, standstill=standstill)
 
-def _play(
-    environment: Environment,
-    policy: PlanningPolicy | AsynchronousPolicy,
-    goals: Goals,
-    *,
-    seed: int,
-    pace: Callable[[], None] | None = None,
-    stop_action: Callable[[], np.ndarray] | None = None,
-) -> EpisodeRecord:
-    """Plays one episode; of a goal image, the policy says when it is reached."""
-    return run_episode(
-        environment,
-        policy,
-        start=goals.start,
-        goal=goals.state,
-        generator=np.random.default_rng(seed),
-        has_arrived=policy.has_arrived if goals.state is None else None,
-        pace=pace,
-        stop_action=stop_action,
-    )
+        episode = self._play(policy, stop_action=stop_action if has_standstill else None)
+        judged = _judged(policy, episode, self.goals)
+        return Outcome(episode, *judged, steps_per_action=self.world.action_steps.num_steps)
+
+    def while_acting(self) -> Outcome:
+        """Plans beside the loop, which keeps its beat."""
+        settings = self.settings
+        metronome = Metronome(settings.period_seconds or 1 / self.environment.frames_per_second)
+        recipe = self._recipe(metronome.period_seconds)
+        with (
+            worker_of(recipe, give_up_seconds=settings.give_up_seconds) as submit,
+            AsynchronousPolicy(
+                self.world,
+                self.planner,
+                stale=settings.stale,
+                execute_steps=settings.execute_steps,
+                cost_of=settings.cost_of or goal_distance(settings.reduction),
+                goals=self.goals.frames,
+                arrival=self.arrival,
+                seed=settings.seed,
+                deadline_seconds=settings.deadline_seconds,
+                period_seconds=metronome.period_seconds,
+                on_plan=self.on_plan,
+                standstill=settings.standstill,
+                submit=submit,
+            ) as policy,
+        ):
+            episode = self._play(policy, pace=metronome.wait, stop_action=policy.stop_action)
+        judged = _judged(policy, episode, self.goals)
+        per_action = self.world.action_steps.num_steps
+        return Outcome(episode, *judged, policy.lateness, metronome.num_late, per_action)
+
+    def _recipe(self, period_seconds: float) -> PlannerRecipe | None:
+        """Returns what the planner's process is made of; None if a thread of this one plans."""
+        settings = self.settings
+        if settings.load_world is None:
+            return None
+        return PlannerRecipe(
+            settings.load_world,
+            self.planner,
+            self.goals.frames or [self._goal_frame()],
+            joined_spec(self.world, self.environment, period_seconds=period_seconds),
+            cost_of=settings.cost_of or goal_distance(settings.reduction),
+            arrival=self.arrival,
+            seed=settings.seed,
+            deadline_seconds=settings.deadline_seconds,
+            num_threads=torch.get_num_threads(),
+        )
+
+    def _goal_frame(self) -> np.ndarray:
+        """Returns the picture of a goal's state, as the run will begin.
+
+        Raises:
+            ValueError: if the environment drives hardware, which is not moved for a picture.
+        """
+        environment, goals = self.environment, self.goals
+        if getattr(environment, "drives_hardware", False):
+            raise ValueError(
+                f"{environment.name} drives hardware: a planner's process needs the goal image "
+                "before anything moves; give it (--goal), or let a thread plan (without "
+                "--planner-process)"
+            )
+        generator = np.random.default_rng(self.settings.seed)
+        environment.reset(generator, start=goals.start, goal=goals.state)
+        return environment.goal.frame
+
+    def _play(
+        self,
+        policy: PlanningPolicy | AsynchronousPolicy,
+        *,
+        pace: Callable[[], None] | None = None,
+        stop_action: Callable[[], np.ndarray] | None = None,
+    ) -> EpisodeRecord:
+        """Plays the episode; of a goal image, the policy says when it is reached."""
+        return run_episode(
+            self.environment,
+            policy,
+            start=self.goals.start,
+            goal=self.goals.state,
+            generator=np.random.default_rng(self.settings.seed),
+            has_arrived=policy.has_arrived if self.goals.state is None else None,
+            pace=pace,
+            stop_action=stop_action,
+        )
 
 
 def _action_before(spec: ActionSpec, standstill: Sequence[float] | None) -> np.ndarray | None:
